@@ -54,6 +54,8 @@ def document_borders(
 
 
 def _to_host(tensor: torch.Tensor) -> list[int]:
+    if tensor.is_inference():  # carries no version to tell a changed tensor by
+        return tensor.tolist()
     known = _HOST_BORDERS.get(tensor)
     if known is None or known[0] != tensor._version:
         known = (tensor._version, tensor.tolist())
@@ -62,15 +64,17 @@ def _to_host(tensor: torch.Tensor) -> list[int]:
 
 
 def _borders_from_positions(positions: torch.Tensor, rows: int, tokens: int) -> list[int]:
-    known = _HOST_BORDERS.get(positions)
-    if known is None or known[0] != (positions._version, rows):
-        starts = torch.ones_like(positions, dtype=torch.bool)  # [B or 1, T]
-        starts[:, 1:] = positions[:, 1:] != positions[:, :-1] + 1
-        flat = starts.expand(rows, tokens).reshape(-1)  # [B * T]
-        borders = [*flat.nonzero().flatten().tolist(), rows * tokens]
-        known = ((positions._version, rows), borders)
-        _HOST_BORDERS[positions] = known
-    return known[1]
+    version = None if positions.is_inference() else (positions._version, rows)
+    known = _HOST_BORDERS.get(positions) if version else None
+    if known is not None and known[0] == version:
+        return known[1]
+    starts = torch.ones_like(positions, dtype=torch.bool)  # [B or 1, T]
+    starts[:, 1:] = positions[:, 1:] != positions[:, :-1] + 1
+    flat = starts.expand(rows, tokens).reshape(-1)  # [B * T]
+    borders = [*flat.nonzero().flatten().tolist(), rows * tokens]
+    if version:
+        _HOST_BORDERS[positions] = (version, borders)
+    return borders
 
 
 def per_document_attention(
