@@ -50,7 +50,9 @@ def document_borders(
         positions = position_ids[0] if position_ids.dim() == 3 else position_ids  # [3, B, T] -> [B, T]
         if positions.shape[-1] == tokens and positions.shape[0] in (1, rows):
             return _borders_from_positions(positions, rows, tokens)
-    raise ValueError(f"no document borders for {rows} x {tokens} tokens: pass cu_seq_lens_q or position_ids of that size")
+    raise ValueError(
+        f"no document borders for {rows} x {tokens} tokens: pass cu_seq_lens_q or position_ids of that size"
+    )
 
 
 def _to_host(tensor: torch.Tensor) -> list[int]:
@@ -226,7 +228,9 @@ def varlen_attention(
             key, value = (t.repeat_interleave(heads // key.shape[1], dim=1) for t in (key, value))
     # [B, heads, T, d] -> [B * T, heads, d]
     query, key, value = (t.transpose(1, 2).reshape(rows * tokens, -1, t.shape[3]) for t in (query, key, value))
-    output = varlen_attn(query, key, value, cu_seq_lens_q, cu_seq_lens_q, int(max_length_q), int(max_length_q), **options)
+    output = varlen_attn(
+        query, key, value, cu_seq_lens_q, cu_seq_lens_q, int(max_length_q), int(max_length_q), **options
+    )
     return output.view(rows, tokens, heads, -1), None
 
 
