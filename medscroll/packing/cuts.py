@@ -26,7 +26,7 @@ RULES_VERSION = 1  # part of what decides whether finished work can be kept; rai
 
 _CLOSERS = "”’」』）】》〉〕］)\\]\"'"
 _CAPITALS = "A-ZÀ-ÖØ-ÞΑ-Ω"
-_CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # Possessive repeats and the look behind keep both linear on runs such as ".........". A reference mark may stand
 # between the full stop and the space: "disease.[12] The". An end of a line is left to the paragraphs.
 _CHINESE_END = re.compile(f"(?<![。！？；…])[。！？；…]++[{_CLOSERS}]*+(?![^\\S\\n]*\\n)")

@@ -25,6 +25,7 @@ from typing import IO, Any, NoReturn, overload
 import numpy as np
 import xxhash
 
+from medscroll.corpus.files import private_open
 from medscroll.errors import DataError
 from medscroll.packing.cuts import Cuts
 from medscroll.packing.npz import Member, map_npz, write_npz
@@ -215,13 +216,6 @@ class StoreDigest:
         return xxhash.xxh3_128_hexdigest("/".join(parts).encode())
 
 
-def create_private(path: Path) -> IO[bytes]:
-    """A new or emptied file of mode 0600, open for reading and writing."""
-    handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b", buffering=1 << 20)
-    os.fchmod(handle.fileno(), 0o600)
-    return handle
-
-
 class TokenStoreWriter:
     """Writes a token store document by document; use it as a context manager (an exception leaves no files).
 
@@ -247,9 +241,9 @@ class TokenStoreWriter:
         if self.dtype not in _CODES.values():
             raise ValueError(f"token dtype {self.dtype} is neither uint16 nor int32")
         self._eos, self._vocab_size, self._adds_bos = int(eos_token_id), int(vocab_size), bool(adds_bos)
-        self._bin = create_private(self._temporary(self._targets[0]))
+        self._bin = private_open(self._temporary(self._targets[0]), "w+b")
         self._spool_paths = {c: Path(f"{prefix}.{c}.tmp") for c in self._COLUMNS}
-        self._spools = {c: create_private(path) for c, path in self._spool_paths.items()}
+        self._spools = {c: private_open(path, "w+b") for c, path in self._spool_paths.items()}
         self._digest = StoreDigest(self.dtype)
         self.num_documents = self.num_tokens = self.num_cuts = 0
         self._id_bytes = 0
@@ -374,10 +368,10 @@ class TokenStoreWriter:
     def close(self) -> None:
         """Puts index and cuts together, flushes all three files to disk, then gives them their names."""
         _, idx, npz = self._targets
-        with create_private(self._temporary(idx)) as handle:
+        with private_open(self._temporary(idx), "w+b") as handle:
             self._write_index(handle)
             _flush(handle)
-        with create_private(self._temporary(npz)) as handle:
+        with private_open(self._temporary(npz), "w+b") as handle:
             self._write_cuts(handle)
             _flush(handle)
         _flush(self._bin)

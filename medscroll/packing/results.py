@@ -1,0 +1,151 @@
+"""What a preparation says about itself: manifest.json, ledger.json and report.md.
+
+No times of day are in them, so equal input gives equal files. They never quote text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from medscroll.packing.encoder import DocumentEncoder
+from medscroll.packing.files import write_private
+from medscroll.packing.job import FORMAT_VERSION, KIND, Job
+from medscroll.packing.report import length_summary, write_report
+from medscroll.packing.statistics import SPLITS, Statistics
+from medscroll.packing.store import TokenStore
+
+
+def write_results(
+    job: Job, output_dir: Path, encoder: DocumentEncoder, summaries: dict[str, Any], statistics: Statistics
+) -> dict[str, Any]:
+    """Writes the three files, the manifest last, and returns the manifest.
+
+    Args:
+        summaries: of the documents stage, by "sources" and, where given apart, "validation_sources".
+
+    Raises:
+        RuntimeError: the ledger does not balance (a defect of medscroll).
+    """
+    stores = {split: TokenStore.open(output_dir / "tokens" / split) for split in SPLITS}
+    ledger = _ledger(summaries, statistics, stores)
+    lengths = np.concatenate([store.lengths for store in stores.values()])
+    tokenizer = {
+        "name": encoder.name,
+        "class": type(encoder.tokenizer).__name__,
+        "fingerprint": encoder.fingerprint,
+        "vocab_size": encoder.vocab_size,
+        "eos_token_id": encoder.eos_token_id,
+        "bos_token_id": encoder.bos_token_id,
+        "adds_bos": encoder.adds_bos,
+        "adds_eos": encoder.adds_eos,
+        "has_offsets": encoder.has_offsets,
+    }
+    manifest = {
+        "kind": KIND,
+        "format": FORMAT_VERSION,
+        "versions": {name: _version(name) for name in ("medscroll", "transformers", "tokenizers", "numpy")},
+        "tokenizer": tokenizer,
+        "sources": {name: _source_entry(job, name, summary) for name, summary in summaries.items()},
+        "text_field": job.text_field,
+        "validation": "own sources" if job.validation_sources else "by hash of the document",
+        "validation_fraction": None if job.validation_sources else job.validation_fraction,
+        "documents": {split: len(store) for split, store in stores.items()},
+        "tokens": {split: store.num_tokens for split, store in stores.items()},
+        "characters": statistics.characters,
+        "bytes": statistics.bytes,
+        "dtype": str(stores["train"].dtype),
+        "stores": {split: {"digest": store.digest} for split, store in stores.items()},
+        "lengths": length_summary(lengths),
+        "statistics": {k: v for k, v in asdict(statistics).items() if k != "sources"},
+    }
+    manifest["warnings"] = _warnings(job, encoder, statistics, stores)
+    manifest["digest"] = xxhash.xxh3_128_hexdigest("/".join(store.digest for store in stores.values()).encode())
+    write_private(output_dir / "ledger.json", ledger)
+    write_private(output_dir / "report.md", write_report(manifest, ledger, statistics))
+    write_private(output_dir / "manifest.json", manifest)
+    return manifest
+
+
+def _source_entry(job: Job, name: str, summary: Any) -> dict[str, Any]:
+    paths = [str(path.resolve()) for path in getattr(job, name)]
+    return {"paths": paths, "digest": summary.source_digest, "documents": summary.documents}
+
+
+def _ledger(summaries: dict[str, Any], statistics: Statistics, stores: dict[str, TokenStore]) -> dict[str, Any]:
+    """Where every document went; checked, because nothing may vanish without a count and a reason."""
+    kept = sum(summary.documents for summary in summaries.values())
+    reasons: dict[str, int] = {}
+    for summary in summaries.values():
+        for reason, count in summary.rejects.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    rejected = sum(reasons.values())
+    in_store = {split: len(store) for split, store in stores.items()}
+    tokens = {split: store.num_tokens for split, store in stores.items()}
+    characters = sum(summary.characters for summary in summaries.values())
+    checks = {
+        "documents kept = train + validation": kept == sum(in_store.values()) == statistics.documents,
+        "characters of documents = characters tokenized": characters == statistics.characters,
+        "tokens = sum over splits": sum(tokens.values()) == statistics.tokens,
+    }
+    broken = [name for name, holds in checks.items() if not holds]
+    if broken:
+        raise RuntimeError(f"the ledger of prepare does not balance: {broken}; documents {kept} -> {in_store}")
+    return {
+        "documents": {
+            "read": kept + rejected,
+            "rejected": rejected,
+            "rejected_by_reason": reasons,
+            "kept": kept,
+            **in_store,
+        },
+        "characters": characters,
+        "tokens": {**tokens, "total": sum(tokens.values()), "of_them_one_eos_a_document": kept},
+        "identity": checks,
+    }
+
+
+def _warnings(job: Job, encoder: DocumentEncoder, statistics: Statistics, stores: dict[str, TokenStore]) -> list[str]:
+    warnings = []
+    if len(stores["validation"]) == 0:
+        if job.validation_fraction == 0 and not job.validation_sources:
+            warnings.append("no validation documents, as asked (--validation_fraction 0): training cannot evaluate")
+        else:
+            warnings.append(
+                f"the validation fraction of {job.validation_fraction} gave no validation document of "
+                f"{statistics.documents:,}: training cannot evaluate; give a larger --validation_fraction"
+            )
+    if len(stores["train"]) == 0:
+        warnings.append("no training documents: all fell into the validation split")
+    if not encoder.has_offsets:
+        warnings.append(
+            "the tokenizer has no fast version, so no cuts were found: overlong documents are divided at any token"
+        )
+    if statistics.documents_with_special_tokens:
+        warnings.append(
+            f"{statistics.documents_with_special_tokens:,} documents spell out special tokens (such as an end of "
+            "text), which the tokenizer turns into the real ones; clean them if that is not meant"
+        )
+    return warnings
+
+
+def describe(manifest: dict[str, Any]) -> str:
+    """The manifest in one line."""
+    lengths = manifest["lengths"]
+    return (
+        f"{lengths['documents']:,} documents ({manifest['documents']['validation']:,} for validation), "
+        f"{lengths['tokens']:,} tokens, {lengths['share_above_1024']:.1%} of documents above 1,024 tokens, "
+        f"longest {lengths['longest']:,}"
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
