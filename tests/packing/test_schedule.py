@@ -1,0 +1,156 @@
+"""The order of data: all blocks once an epoch, the same global batches at any number of ranks, exact after a resume.
+
+The ranks run here in one process, each with the data loader that accelerate would prepare for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from memory_store import MemoryStore, lognormal
+from torch.utils.data import DataLoader, SequentialSampler
+
+from medscroll.packing.collate import collate_blocks
+from medscroll.packing.dataset import PackedDataset
+from medscroll.packing.plan import pack
+from medscroll.packing.schedule import ScheduledBlocks, deal
+
+STORE = MemoryStore(lognormal(150, np.random.default_rng(0), median=60))
+BLOCKS = PackedDataset(STORE, pack(STORE.lengths, block_size=128))
+GLOBAL = 12
+LAYOUTS = [(1, 2, 6), (1, 1, 12), (2, 2, 3), (2, 1, 6), (4, 3, 1), (4, 1, 3), (12, 1, 1)]  # ranks, rows, micro steps
+
+
+def scheduled(ranks: int, rows: int, micro: int, **settings: Any) -> ScheduledBlocks:
+    return ScheduledBlocks(BLOCKS, ranks=ranks, per_device_batch=rows, accumulation=micro, linear_cost=50.0, **settings)
+
+
+def loaders(ranks: int, rows: int, micro: int, workers: int = 0) -> list[Any]:
+    """What each rank's Trainer would iterate over."""
+    out = []
+    for rank in range(ranks):
+        data = scheduled(ranks, rows, micro)
+        loader: DataLoader[Any] = DataLoader(
+            data,  # type: ignore[arg-type]
+            batch_size=rows,
+            sampler=SequentialSampler(data),
+            collate_fn=collate_blocks,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+        )
+        out.append(prepare_data_loader(loader, num_processes=ranks, process_index=rank, put_on_device=False))
+    return out
+
+
+def read_epoch(parts: list[Any], micro: int) -> list[list[int]]:
+    """The blocks of each global batch, fillers as -1, ascending, in the order of steps."""
+    seen = [[batch["block_index"].tolist() for batch in part] for part in parts]
+    assert len({len(one) for one in seen}) == 1  # as many micro steps on every rank
+    return [
+        sorted(block for one in seen for row in one[at : at + micro] for block in row)
+        for at in range(0, len(seen[0]), micro)
+    ]
+
+
+def test_the_number_of_blocks_does_not_divide() -> None:
+    assert BLOCKS.plan.num_blocks % GLOBAL not in (0, GLOBAL - 1)
+    assert scheduled(1, 1, GLOBAL).steps_per_epoch >= 4
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_same_global_batches_at_every_number_of_ranks(layout: tuple[int, int, int]) -> None:
+    reference = scheduled(1, 1, GLOBAL)
+    parts = loaders(*layout)
+    epochs = [read_epoch(parts, layout[2]) for _ in range(3)]
+    for epoch, steps in enumerate(epochs):
+        data = scheduled(*layout)
+        assert len(steps) == reference.steps_per_epoch
+        for step, content in enumerate(steps):
+            real = [block for block in content if block >= 0]
+            assert real == reference.blocks_of_step(epoch, step).tolist() == data.blocks_of_step(epoch, step).tolist()
+        everything = [block for content in steps for block in content]
+        assert sorted(everything) == [-1] * data.num_fillers + list(range(BLOCKS.plan.num_blocks))
+        assert all(-1 not in content for content in steps[:-1])
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+@pytest.mark.parametrize("layout", [(1, 2, 6), (2, 2, 3), (4, 1, 3)])
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_resumed_in_the_middle_of_an_epoch(layout: tuple[int, int, int], epoch: int) -> None:
+    parts, micro = loaders(*layout), layout[2]
+    whole = [read_epoch(parts, micro) for _ in range(4)]
+    # As transformers' Trainer does: skip within the epoch, then the full loader for those after it.
+    resumed = loaders(*layout)
+    skipped = [skip_first_batches(part, 2 * micro) for part in resumed]
+    for part in skipped:
+        part.set_epoch(epoch)
+    assert read_epoch(skipped, micro) == whole[epoch][2:]
+    for later in range(epoch + 1, 4):
+        for part in resumed:
+            part.set_epoch(later)
+        assert read_epoch(resumed, micro) == whole[later]
+
+
+def test_worker_processes_read_the_same() -> None:
+    with_workers, without = loaders(2, 2, 3, workers=2), loaders(2, 2, 3)
+    for _ in range(2):
+        assert read_epoch(with_workers, 3) == read_epoch(without, 3)
+
+
+def test_evaluation_keeps_the_plans_order_and_choice() -> None:
+    natural = scheduled(2, 2, 3, shuffle=False)
+    for epoch in (0, 5):
+        assert np.concatenate(
+            [natural.blocks_of_step(epoch, step) for step in range(natural.steps_per_epoch)]
+        ).tolist() == list(range(BLOCKS.plan.num_blocks))
+    few, other = scheduled(2, 2, 3, max_blocks=7), scheduled(1, 1, 5, max_blocks=7)
+    chosen = {few.block_at(i) for i in range(len(few))} - {-1}
+    assert len(chosen) == 7
+    assert chosen == {other.block_at(i) for i in range(len(other))} - {-1}
+    assert len(few) == 12
+    assert few.num_fillers == 5
+
+
+def test_a_filler_is_the_shortest_legal_row() -> None:
+    data = scheduled(4, 3, 1, filler_token=7)
+    row = next(data[i] for i in range(len(data)) if data.block_at(i) == -1)
+    assert {name: tensor.tolist() for name, tensor in row.items()} == {
+        "input_ids": [7],
+        "labels": [-100],
+        "position_ids": [0],
+        "block_index": -1,
+    }
+    batch = collate_blocks([row, data[0]])
+    assert batch["block_index"].tolist() == [-1, data.block_at(0)]
+    assert batch["cu_seq_lens_q"].tolist()[:2] == [0, 1]
+
+
+def test_dealing_is_even() -> None:
+    rng = np.random.default_rng(0)
+    for ranks, rows, micro in [(8, 1, 16), (8, 4, 4), (64, 2, 2)]:
+        costs = rng.lognormal(0, 1, ranks * rows * micro)
+        dealt = deal(costs, ranks=ranks, per_device_batch=rows, accumulation=micro)
+        assert sorted(dealt.reshape(-1).tolist()) == list(range(len(costs)))
+        waits = {}
+        for name, places in [("dealt", dealt), ("as drawn", np.arange(len(costs)).reshape(dealt.shape))]:
+            loads = costs[places].sum(axis=2)  # [micro, ranks]
+            waits[name] = loads.max(axis=1).sum() / loads.mean(axis=1).sum()
+        assert waits["dealt"] < 1 + (waits["as drawn"] - 1) * 0.6
+
+
+def test_fewer_blocks_than_a_global_batch() -> None:
+    store = MemoryStore([3, 4])
+    data = ScheduledBlocks(
+        PackedDataset(store, pack(store.lengths, block_size=8)),
+        ranks=2,
+        per_device_batch=1,
+        accumulation=2,
+        linear_cost=1.0,
+    )
+    assert len(data) == 4
+    assert sorted(data.block_at(i) for i in range(4)) == [-1, -1, -1, 0]
+    with pytest.raises(IndexError):
+        data[4]
