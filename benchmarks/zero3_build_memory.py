@@ -46,7 +46,7 @@ def main() -> None:
     flags = parser.parse_args()
     from medscroll.config.arguments import AdapterArguments, ModelArguments
     from medscroll.config.training import TrainingArguments
-    from medscroll.engine.deepspeed import load_deepspeed
+    from medscroll.engine.deepspeed import join_deepspeed, load_deepspeed
     from medscroll.model.load import build_model, load_config
     from medscroll.planning.compute import count_parameters
 
@@ -55,6 +55,7 @@ def main() -> None:
     args.learning_rate, args.gradient_checkpointing, args.save_steps = 1e-5, False, 500
     args.deepspeed = load_deepspeed("zero3", on_gpu=on_gpu)
     args.start()
+    join_deepspeed()
     model_args = ModelArguments(model_name_or_path=flags.model, from_scratch=not Path(flags.model).is_dir())
     config = load_config(model_args)
     parameters = count_parameters(config)

@@ -1,0 +1,1 @@
+"""The engine: topology, DeepSpeed configurations, the Trainer subclass, checkpoints and resume."""

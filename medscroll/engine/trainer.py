@@ -1,0 +1,210 @@
+"""The one Trainer: transformers' loop, with the order of data, the ledger and the checkpoints of medscroll.
+
+It overrides only documented methods of `transformers.Trainer`:
+
+    get_train_dataloader   sequential over `ScheduledBlocks`, which owns the order; the Trainer's own skip resumes it
+    get_batch_samples      the number of targets of the global batch is at least 1 (a batch may hold none)
+    training_step          notes what was consumed, then trains
+    floating_point_ops     document-masked model FLOPs
+    evaluate               sums over all ranks instead of means of means
+    _save_checkpoint       adds cursor and ledger, writes the manifest last, and only then removes old checkpoints
+
+Loss: each rank's micro batch gives sum(nll) / (targets of the global batch) x ranks; the engine's mean over ranks
+makes it the mean over all targets of all ranks and accumulation steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, SequentialSampler
+from transformers import PrinterCallback, Trainer
+
+from medscroll.engine import checkpoint as checkpoint_files
+from medscroll.engine.evaluation import evaluate_sums, metrics_of
+from medscroll.engine.run_folder import write_json
+from medscroll.engine.step_record import StepRecord
+from medscroll.packing.collate import collate_blocks
+from medscroll.packing.cursor import Cursor
+from medscroll.packing.ledger import ConsumptionLedger
+from medscroll.packing.schedule import ScheduledBlocks
+from medscroll.planning.compute import ModelFlops
+
+
+def collate_with_counts(features: list[dict[str, Any]]) -> dict[str, Any]:
+    """`collate_blocks`, with the block numbers as a list and the targets counted from the labels, both on the host."""
+    batch = collate_blocks(features)
+    batch["blocks"] = batch.pop("block_index").tolist()
+    batch["targets"] = int((batch["labels"] != -100).sum())
+    return batch
+
+
+def cursor_at(schedule: ScheduledBlocks, step: int) -> Cursor:
+    """Where a run of this schedule stands after `step` optimizer steps."""
+    return Cursor.at_step(
+        plan_digest=schedule.dataset.plan.digest,
+        seed=schedule.seed,
+        num_blocks=schedule.num_blocks,
+        global_batch=schedule.global_batch,
+        step=step,
+    )
+
+
+class BlockTrainer(Trainer):
+    """A `transformers.Trainer` over scheduled blocks.
+
+    Args:
+        schedule: the order of training blocks; its ranks, batch and accumulation are those of `args`.
+        eval_schedule: the validation blocks in natural order, or None.
+        eval_block_bytes: float64 array [validation blocks], UTF-8 bytes of each block's own tokens.
+        consumption: the ledger of what this rank consumes.
+        record: the counts of the step under way.
+        flops: model FLOPs per token and squared token.
+        stage_ledger: makes the run's ledger.json from the merged consumption.
+        **arguments: those of `transformers.Trainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: ScheduledBlocks,
+        eval_schedule: ScheduledBlocks | None,
+        eval_block_bytes: Any,
+        consumption: ConsumptionLedger,
+        record: StepRecord,
+        flops: ModelFlops,
+        stage_ledger: Callable[[ConsumptionLedger], dict[str, Any]],
+        **arguments: Any,
+    ) -> None:
+        self.schedule, self.eval_schedule = schedule, eval_schedule
+        self.eval_block_bytes, self.consumption, self.record, self.flops = eval_block_bytes, consumption, record, flops
+        self.stage_ledger = stage_ledger
+        super().__init__(
+            train_dataset=schedule, eval_dataset=eval_schedule, data_collator=collate_with_counts, **arguments
+        )
+        self.remove_callback(PrinterCallback)  # `Progress` prints the line
+
+    def _loader(self, schedule: ScheduledBlocks, batch_size: int) -> DataLoader:
+        loader = DataLoader(
+            schedule,
+            batch_size=batch_size,
+            sampler=SequentialSampler(schedule),
+            collate_fn=collate_with_counts,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            persistent_workers=False,  # workers would keep the order of the epoch they were started in
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The training blocks in the order of the schedule, sharded over the ranks."""
+        return self._loader(self.schedule, self.args.per_device_train_batch_size)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The micro batches of one step and the targets of the global batch, at least 1; all ranks take part."""
+        batches, targets = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if isinstance(targets, torch.Tensor):
+            targets = targets.clamp(min=1)
+        step = self.state.global_step % self.schedule.steps_per_epoch
+        self.record.set_global(self.schedule.blocks_of_step(self.schedule.epoch, step))
+        return batches, targets
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """One micro step: note the blocks, forward, backward. Returns the detached loss, a scalar."""
+        blocks, targets = inputs.pop("blocks"), inputs.pop("targets")
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.record.add(blocks, targets)
+        self.consumption.record(blocks, targets, epoch=self.schedule.epoch)
+        self._micro_blocks = blocks
+        return loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> float:  # type: ignore[override]
+        """Model FLOPs of this rank's last micro batch, from its blocks."""
+        real = [block for block in self._micro_blocks if block >= 0]
+        if not real:
+            return 0.0
+        return self.flops.of(
+            float(self.record.block_tokens[real].sum()), float(self.record.block_squares[real].sum())
+        )
+
+    def evaluate(  # type: ignore[override]
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Perplexity over the validation blocks; all ranks take part. Call it during or after `train`."""
+        schedule = eval_dataset or self.eval_schedule
+        if schedule is None:
+            return {}
+        model = self.model_wrapped
+        loader = self._loader(schedule, self.args.per_device_eval_batch_size)
+        sums = evaluate_sums(model, loader, self.eval_block_bytes, self.model_accepts_loss_kwargs)
+        model.train()
+        metrics = metrics_of(self.accelerator.reduce(sums, "sum"), metric_key_prefix)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def merged_consumption(self) -> dict[str, Any]:
+        """The consumption of all ranks since the start of the run, over resumes; every rank takes part and gets it."""
+        own = self.consumption.state_dict()
+        states: list[Any] = [own]
+        if self.args.world_size > 1:
+            states = [None] * self.args.world_size
+            dist.all_gather_object(states, own)
+        return self.consumption.merge(states)
+
+    def write_ledger(self) -> dict[str, Any]:
+        """Write the run's `ledger.json` (rank 0) from what all ranks consumed; every rank takes part."""
+        return self._ledger_of(self.merged_consumption())
+
+    def _ledger_of(self, merged: dict[str, Any]) -> dict[str, Any]:
+        consumption = ConsumptionLedger(self.schedule.dataset.plan)
+        consumption.load_state_dict(merged)
+        ledger = self.stage_ledger(consumption)
+        if self.args.should_save:
+            write_json(Path(self.args.output_dir) / "ledger.json", ledger)
+        return ledger
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """A checkpoint with cursor and ledger; manifest after all ranks, old checkpoints removed after the manifest."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with self._no_rotation():
+            super()._save_checkpoint(model, trial)
+        consumption = self.merged_consumption()  # also a barrier: no rank is still writing its shard afterwards
+        if self.args.should_save:
+            write_json(folder / checkpoint_files.CURSOR, cursor_at(self.schedule, self.state.global_step).to_json())
+            write_json(folder / checkpoint_files.CONSUMPTION, consumption)
+        shares: list[Any] = [None] * self.args.world_size
+        if self.args.world_size > 1:
+            dist.barrier()
+            dist.all_gather_object(
+                shares, checkpoint_files.describe_files(folder, self.args.process_index, self.args.world_size)
+            )
+        else:
+            shares = [checkpoint_files.describe_files(folder, 0, 1)]
+        self._ledger_of(consumption)
+        if self.args.should_save:
+            sharded = self.args.world_size if self.is_deepspeed_enabled else None
+            checkpoint_files.write_manifest(folder, self.state.global_step, shares, sharded_over=sharded)
+            removed = checkpoint_files.rotate(
+                folder.parent, self.args.save_total_limit, self.state.best_model_checkpoint
+            )
+            note = f" (removed {', '.join(removed)})" if removed else ""
+            print(f"saved {folder}{note}", flush=True)
+
+    @contextlib.contextmanager
+    def _no_rotation(self) -> Iterator[None]:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            yield
+        finally:
+            self.args.save_total_limit = limit

@@ -1,0 +1,1 @@
+"""What a run costs: floating-point operations and the peaks that they are held against."""

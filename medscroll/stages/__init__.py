@@ -1,0 +1,1 @@
+"""The stages of training; each is data and loss, and ends in `medscroll.engine.session`."""
