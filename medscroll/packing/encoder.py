@@ -171,9 +171,14 @@ def tokenizer_stamp(name: str) -> str | None:
     folder = Path(name)
     if not folder.is_dir():
         return None
-    digest = hashlib.sha256(f"{version('transformers')} {version('tokenizers')}".encode())
+    digest = hashlib.sha256(library_versions().encode())
     files = {path for pattern in (*_TOKENIZER_FILES, "config.json", "*.py") for path in folder.glob(pattern)}
     for path in sorted(files):
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:32]
+
+
+def library_versions() -> str:
+    """Versions of the libraries that turn text into ids; a new one may give other ids."""
+    return f"transformers {version('transformers')}, tokenizers {version('tokenizers')}"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from medscroll.corpus.stage import document_shards, write_documents
+from medscroll.corpus.stage import DocumentsSummary, document_shards, write_documents
 from medscroll.errors import ConfigError
 from medscroll.packing.encoder import DocumentEncoder, tokenizer_stamp
 from medscroll.packing.files import disk_errors, file_lock, write_private
@@ -116,14 +116,15 @@ def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool) -
 
 def _make_documents(
     job: Job, output_dir: Path, workers: int, display: Display
-) -> tuple[dict[str, Any], list[ShardInput]]:
+) -> tuple[dict[str, DocumentsSummary], list[ShardInput]]:
     """Documents of `sources` in output_dir, of `validation_sources` in output_dir/validation."""
     groups: list[tuple[str, Sequence[Path], Path, str | None]] = [
         ("sources", job.sources, output_dir, "train" if job.validation_sources else None)
     ]
     if job.validation_sources:
         groups.append(("validation_sources", job.validation_sources, output_dir / "validation", "validation"))
-    summaries, shards = {}, []
+    summaries: dict[str, DocumentsSummary] = {}
+    shards: list[ShardInput] = []
     for name, sources, folder, split in groups:
         folder.mkdir(exist_ok=True)
         summaries[name] = write_documents(
@@ -151,8 +152,7 @@ def _content_folder(job: Job, root: Path) -> Path:
     tokenizer = tokenizer_stamp(name)
     if tokenizer is None:
         tokenizer = DocumentEncoder(name, trust_remote_code=job.trust_remote_code, cache_dir=job.cache_dir).fingerprint
-    remembered = root / "content_hashes.json"
-    contents = [content_digest(paths, remembered) for paths in (job.sources, job.validation_sources)]
+    contents = [content_digest(paths, job.text_field, root) for paths in (job.sources, job.validation_sources)]
     decisive = [FORMAT_VERSION, tokenizer, job.text_field, job.validation_fraction, *contents]
     return root / xxhash.xxh3_128_hexdigest(json.dumps(decisive).encode())
 

@@ -52,8 +52,8 @@ class Display:
         self._progress.update(self._tasks[name], completed=done, total=total, unit=unit)
 
     def documents(self, done: int, total: int, what: str) -> None:
-        """Progress of the documents stage; `what` names the file or shard."""
-        self._update("documents", "shards", done, total)
+        """Progress of the documents stage, in bytes of the sources; `what` says what is being done."""
+        self._update("documents", f"bytes ({what})", done, total)
 
     def tokens(self, done: int, total: int) -> None:
         """Progress of tokenizing, in characters."""

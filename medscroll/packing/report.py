@@ -42,7 +42,8 @@ def write_report(manifest: Mapping[str, Any], ledger: Mapping[str, Any], statist
     rows = [
         ("documents", f"{lengths['documents']:,}"),
         ("of them train / validation", f"{documents['train']:,} / {documents['validation']:,}"),
-        ("rejected", f"{ledger['documents']['rejected']:,}"),
+        ("rejected (files and records, see below)", f"{ledger['documents']['rejected']:,}"),
+        ("languages", ", ".join(f"{name} {count:,}" for name, count in manifest["languages"].items())),
         ("characters", f"{statistics.characters:,}"),
         ("bytes of text (UTF-8)", f"{statistics.bytes:,}"),
         ("tokens (one EOS a document included)", f"{lengths['tokens']:,}"),

@@ -5,6 +5,8 @@ No times of day are in them, so equal input gives equal files. They never quote 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from medscroll.corpus.stage import DocumentsSummary
 from medscroll.packing.encoder import DocumentEncoder
 from medscroll.packing.files import write_private
 from medscroll.packing.job import FORMAT_VERSION, KIND, Job
@@ -22,7 +25,7 @@ from medscroll.packing.store import TokenStore
 
 
 def write_results(
-    job: Job, output_dir: Path, encoder: DocumentEncoder, summaries: dict[str, Any], statistics: Statistics
+    job: Job, output_dir: Path, encoder: DocumentEncoder, summaries: dict[str, DocumentsSummary], statistics: Statistics
 ) -> dict[str, Any]:
     """Writes the three files, the manifest last, and returns the manifest.
 
@@ -61,6 +64,7 @@ def write_results(
         "bytes": statistics.bytes,
         "dtype": str(stores["train"].dtype),
         "stores": {split: {"digest": store.digest} for split, store in stores.items()},
+        "languages": _added(summary.languages for summary in summaries.values()),
         "lengths": length_summary(lengths),
         "statistics": {k: v for k, v in asdict(statistics).items() if k != "sources"},
     }
@@ -72,18 +76,17 @@ def write_results(
     return manifest
 
 
-def _source_entry(job: Job, name: str, summary: Any) -> dict[str, Any]:
+def _source_entry(job: Job, name: str, summary: DocumentsSummary) -> dict[str, Any]:
     paths = [str(path.resolve()) for path in getattr(job, name)]
     return {"paths": paths, "digest": summary.source_digest, "documents": summary.documents}
 
 
-def _ledger(summaries: dict[str, Any], statistics: Statistics, stores: dict[str, TokenStore]) -> dict[str, Any]:
+def _ledger(
+    summaries: dict[str, DocumentsSummary], statistics: Statistics, stores: dict[str, TokenStore]
+) -> dict[str, Any]:
     """Where every document went; checked, because nothing may vanish without a count and a reason."""
     kept = sum(summary.documents for summary in summaries.values())
-    reasons: dict[str, int] = {}
-    for summary in summaries.values():
-        for reason, count in summary.rejects.items():
-            reasons[reason] = reasons.get(reason, 0) + count
+    reasons = _added(summary.rejects for summary in summaries.values())
     rejected = sum(reasons.values())
     in_store = {split: len(store) for split, store in stores.items()}
     tokens = {split: store.num_tokens for split, store in stores.items()}
@@ -105,9 +108,17 @@ def _ledger(summaries: dict[str, Any], statistics: Statistics, stores: dict[str,
             **in_store,
         },
         "characters": characters,
+        "repairs": _added(summary.repairs for summary in summaries.values()),
         "tokens": {**tokens, "total": sum(tokens.values()), "of_them_one_eos_a_document": kept},
         "identity": checks,
     }
+
+
+def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))
 
 
 def _warnings(job: Job, encoder: DocumentEncoder, statistics: Statistics, stores: dict[str, TokenStore]) -> list[str]:
