@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from byte_tokenizer import make_byte_tokenizer
 
+from medscroll.corpus import shards
 from medscroll.corpus.stage import document_shards, read_shard
 from medscroll.errors import CapacityError, ConfigError, DataError, UserError
 from medscroll.packing import TokenStore, job, parts, tokenize
@@ -46,7 +47,8 @@ def raw(tmp_path: Path) -> Path:
 
 
 def make_text(index: int) -> str:
-    return f"# 病例 {index}\n患者{index}岁。查体：正常！\n\nHe came at {index}:00. She left.\n" * (1 + index % 5) + "end"
+    paragraph = f"# 病例 {index}\n患者{index}岁。查体：正常！\n\nHe came at {index}:00. She left.\n"
+    return paragraph * (1 + index % 5) + "end"
 
 
 @pytest.fixture
@@ -137,14 +139,19 @@ def tokenized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_adding_a_source_keeps_the_split_and_the_shards(
-    arguments: Callable[..., SimpleNamespace], raw: Path, tmp_path: Path, tokenized: list[str]
+    arguments: Callable[..., SimpleNamespace],
+    raw: Path,
+    tmp_path: Path,
+    tokenized: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(shards, "TASK_BYTES_LEAST", 2_000)  # several documents shards
     folder = prepare(arguments(), quiet=True)
     assert len(tokenized) == 40
     before = {split: list(TokenStore.open(folder / "tokens" / split).ids) for split in ("train", "validation")}
     more = tmp_path / "more"
     more.mkdir()
-    with (more / "added.jsonl").open("w", encoding="utf-8") as handle:
+    with (more / "zzz.jsonl").open("w", encoding="utf-8") as handle:
         for index in range(100, 120):
             handle.write(json.dumps({"text": make_text(index)}) + "\n")
     tokenized.clear()
@@ -154,7 +161,7 @@ def test_adding_a_source_keeps_the_split_and_the_shards(
     after = {split: list(TokenStore.open(folder / "tokens" / split).ids) for split in ("train", "validation")}
     assert sum(map(len, after.values())) == 60
     for split, ids in before.items():
-        assert len(set(ids) - {name.removeprefix("raw/") for name in after[split]} - set(after[split])) == 0
+        assert set(ids) <= set(after[split])
     fresh = prepare(arguments(sources=[str(raw), str(more)], output_dir=str(tmp_path / "fresh")), quiet=True)
     for name in STORE_FILES:
         assert (fresh / name).read_bytes() == (folder / name).read_bytes(), name
@@ -239,8 +246,9 @@ def run_until_killed(arguments: SimpleNamespace, at: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
-    arguments: Callable[..., SimpleNamespace], raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: Callable[..., SimpleNamespace], raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     monkeypatch.setattr(tokenize, "SLICE_CHARACTERS", 1_000)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
@@ -249,7 +257,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     (raw / "late.txt").write_text(make_text(77), "utf-8")
     reference_after = content(prepare(arguments(output_dir=str(tmp_path / "reference")), quiet=True))
     killed = 0
-    for at in range(1, 400):
+    for at in range(1, 400, step):
         target = tmp_path / f"target{at}"
         (raw / "late.txt").unlink()
         was_killed = run_until_killed(arguments(output_dir=str(target)), at)
@@ -267,7 +275,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
         killed += was_killed + killed_again
     else:
         pytest.fail("it never came to an end")
-    assert killed > 20
+    assert killed > 50 // step
 
 
 def test_finished_parts_are_kept_after_a_kill(
