@@ -1,0 +1,103 @@
+"""The document: one text with an id, its source and its sections; one line of `DATA/documents/*.jsonl.zst`.
+
+`Document.to_json` and `from_json` are inverse to each other. Cost: one pass over the text for the hash and one over
+at most 100,000 characters for the language.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import xxhash
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
+_JAPANESE = re.compile(r"[\u3040-\u30ff]")
+_OTHER_SCRIPTS = re.compile(r"[\u0370-\u0fff\u1000-\u1cff\uac00-\ud7af]")
+_LANGUAGE_WINDOW = 50_000  # characters looked at from either end
+
+
+@dataclass(slots=True)
+class Section:
+    """Where a section of a document starts: `start` is a character offset into the text, `level` is 1 for the
+    outermost, `title` its heading (may be empty)."""
+
+    start: int
+    level: int
+    title: str
+
+
+@dataclass(slots=True)
+class Document:
+    """One text as it goes into tokenization.
+
+    Attributes:
+        id: `<path relative to the source root>` for files that hold one document, `<path>#<record number>` for
+            records (counted from 1; for JSONL the line number). Unique within a corpus.
+        text: the text; lines end in `\\n`.
+        source: the path of the file it came from, relative to the source root.
+        lang: "zh", "en" (Latin script) or "other", by script.
+        title, licence: where the source states them.
+        sections: ascending by `start`.
+        metadata: what else the source states (article ids, journal, year, other fields of a record, encoding).
+    """
+
+    id: str
+    text: str
+    source: str
+    lang: str = "other"
+    title: str | None = None
+    sections: list[Section] = field(default_factory=list)
+    licence: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def content_hash(self) -> str:
+        """xxh3_128 of the UTF-8 text, 32 hex digits: equal for equal texts, whatever their ids."""
+        return hash_text(self.text)
+
+    def to_json(self) -> str:
+        """One line of JSON without the line end; metadata that is not Unicode is escaped, not lost."""
+        return json_line(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Document:
+        """The document of a line written by `to_json`."""
+        values = json.loads(line)
+        values["sections"] = [Section(**section) for section in values["sections"]]
+        return cls(**values)
+
+
+def hash_text(text: str) -> str:
+    """xxh3_128 hex digest of the UTF-8 bytes of a text (lone surrogates, which no document holds, are hashed as is)."""
+    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def json_line(value: Any) -> str:
+    """`value` as one line of JSON that can be encoded as UTF-8: escaped to ASCII only where it has lone surrogates."""
+    line = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(value, separators=(",", ":"))
+    return line
+
+
+def detect_language(text: str) -> str:
+    """ "zh", "en" or "other", by counting scripts in the first and last 50,000 characters.
+
+    A Chinese character weighs as much as two Latin letters, since Chinese clinical text is full of Latin names of
+    drugs and tests. "en" means Latin script: languages that share it are not told apart here.
+    """
+    sample = text if len(text) <= 2 * _LANGUAGE_WINDOW else text[:_LANGUAGE_WINDOW] + text[-_LANGUAGE_WINDOW:]
+    han, latin, japanese, others = (
+        sum(1 for _ in script.finditer(sample)) for script in (_HAN, _LATIN, _JAPANESE, _OTHER_SCRIPTS)
+    )
+    if japanese > 0.1 * han and japanese >= latin / 4 and japanese > 0:
+        return "other"
+    weights = {"zh": 2 * han, "en": latin, "other": 2 * others}
+    best = max(weights, key=lambda name: weights[name])
+    return best if weights[best] else "other"

@@ -1,0 +1,237 @@
+"""Files that may hold corpus text: private modes, atomic writing, decompression, JSONL in zstd.
+
+Everything written here is of mode 0600, goes to a temporary name first, is fsynced and then renamed, so that a file
+under its final name is always whole. Reading decompresses `.gz` and `.zst` on the fly in constant memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import zstandard
+
+from medscroll.errors import CapacityError, DataError
+
+COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
+BLOCK = 1 << 20  # bytes a read
+_NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
+
+
+def private_open(path: str | os.PathLike[str], mode: str = "w", *, encoding: str | None = None) -> IO[Any]:
+    """`open` for files that hold corpus text: what it creates or opens for writing is of mode 0600.
+
+    Args:
+        path: the file.
+        mode: as for `open`.
+        encoding: UTF-8 in text modes unless given.
+    """
+    if encoding is None and "b" not in mode:
+        encoding = "utf-8"
+    if "r" in mode and "+" not in mode:
+        return open(path, mode, encoding=encoding)
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return descriptor
+
+    return open(path, mode, encoding=encoding, opener=opener)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A private file that appears under `path` when the block ends without an error, whole and on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with private_open(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise CapacityError("no space left on the disk", str(path), "free some, or take another folder") from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Makes a rename in `path` durable; a no-op where the file system does not allow it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def split_suffixes(path: Path) -> tuple[str, str]:
+    """(format suffix, compression): `notes.JSONL.gz` -> (".jsonl", "gz"); compression is "" for plain files."""
+    compression = COMPRESSIONS.get(path.suffix.lower(), "")
+    name = path.with_suffix("") if compression else path
+    return name.suffix.lower(), compression
+
+
+class _CountingReader(io.RawIOBase):
+    """A raw file that reports how many bytes were read from it."""
+
+    def __init__(self, raw: io.FileIO, on_bytes: Callable[[int], None]) -> None:
+        self._raw, self._on_bytes = raw, on_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._raw.readinto(buffer) or 0
+        self._on_bytes(count)
+        return count
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _ZstdReader(io.RawIOBase):
+    """Decompresses zstd frames one after another; unlike the library's reader it raises EOFError on a cut-off file."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._frame = self._new_frame()
+        self._inside = False  # a frame has begun and not ended
+        self._ready = memoryview(b"")
+
+    @staticmethod
+    def _new_frame() -> Any:
+        return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame, self._inside = self._new_frame(), False
+            data = data or self._source.read(BLOCK // 8)
+            if not data:
+                if self._inside:
+                    raise EOFError("zstd frame ends early")
+                return 0
+            self._inside = True
+            self._ready = memoryview(self._frame.decompress(data))
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+@contextlib.contextmanager
+def open_source(path: Path, compression: str = "", on_bytes: Callable[[int], None] | None = None) -> Iterator[BinaryIO]:
+    """The decompressed bytes of a source file.
+
+    Args:
+        path: the file.
+        compression: "", "gz" or "zst".
+        on_bytes: called with the number of bytes (as stored) after each read.
+
+    Raises:
+        DataError: it cannot be opened, or its compressed data is broken or ends early.
+    """
+    try:
+        raw: Any = io.FileIO(path, "r")
+    except OSError as error:
+        raise DataError(f"cannot read the file: {error.strerror}", str(path), "check its permissions") from error
+    buffered = io.BufferedReader(_CountingReader(raw, on_bytes) if on_bytes else raw, BLOCK)
+    try:
+        with buffered:
+            if compression == "gz":
+                with gzip.GzipFile(fileobj=buffered, mode="rb") as file:
+                    yield cast(BinaryIO, file)
+            elif compression == "zst":
+                with io.BufferedReader(_ZstdReader(buffered), BLOCK) as reader:
+                    yield cast(BinaryIO, reader)
+            else:
+                yield cast(BinaryIO, buffered)
+    except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
+        raise DataError(
+            f"the compressed data ({compression}) is broken or ends early", str(path), "copy or download the file again"
+        ) from error
+
+
+class JsonlWriter:
+    """Lines of JSON into one zstd file, written under a temporary name.
+
+    `commit` makes it appear under `path` (mode 0600, fsynced); `discard` leaves no trace. `lines` counts.
+    """
+
+    def __init__(self, path: Path, level: int = 3) -> None:
+        self.path = path
+        self.lines = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._file = private_open(self._temporary, "wb")
+        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
+        self._stream = compressor.stream_writer(self._file, closefd=False)
+
+    def write(self, line: str) -> None:
+        """Adds one line (given without its line end)."""
+        try:
+            self._stream.write(line.encode("utf-8") + b"\n")
+        except OSError as error:
+            self._full(error)
+        self.lines += 1
+
+    def commit(self) -> int:
+        """Finishes the file under its final name; returns its size in bytes."""
+        try:
+            self._stream.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            size = self._temporary.stat().st_size
+            os.replace(self._temporary, self.path)
+        except OSError as error:
+            self._full(error)
+        sync_directory(self.path.parent)
+        return size
+
+    def discard(self) -> None:
+        """Removes what was written so far; harmless after `commit`."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+
+    def _full(self, error: OSError) -> None:
+        if error.errno in _NO_SPACE:
+            raise CapacityError(
+                "no space left on the disk for the documents", str(self.path), "free some, or take another folder"
+            ) from error
+        raise error
+
+
+def read_jsonl_zst(path: Path) -> Iterator[bytes]:
+    """The lines of a file written by `JsonlWriter`, without their line ends, in constant memory."""
+    with open_source(path, "zst") as stream:
+        for line in stream:
+            yield line.rstrip(b"\n")

@@ -1,0 +1,191 @@
+"""One task of the stage: source ranges to document and reject shards, resumable from shard to shard.
+
+After each finished shard the task's state is written (atomically) with the place in the sources up to which
+everything is on disk; a later run goes on from there. Runs in the calling process or in a spawned one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medscroll.corpus.document import Document, detect_language, json_line
+from medscroll.corpus.files import JsonlWriter, atomic_file
+from medscroll.corpus.headings import find_sections
+from medscroll.corpus.readers import Record, read_part
+from medscroll.corpus.repair import repair_text
+from medscroll.corpus.shards import Part, Task
+
+SHARD_CHARACTERS = 64_000_000  # of text, after which a shard is closed
+_counter: Any = None  # shared with the parent in a spawned worker
+
+
+@dataclass(slots=True)
+class TaskState:
+    """What a task has on disk.
+
+    Attributes:
+        index, fingerprint: of the task.
+        shards: file names (the same in documents/ and rejects/) -> [bytes of documents, bytes of rejects], 0: no file.
+        part, record: everything up to this record of this part is in the shards.
+        complete: nothing is left to read.
+        utf8_bytes, rejects, repairs, languages: counts. sources: id -> [documents, characters, rejects].
+    """
+
+    index: int
+    fingerprint: str
+    shards: dict[str, list[int]] = field(default_factory=dict)
+    part: int = 0
+    record: int = -1
+    complete: bool = False
+    utf8_bytes: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+    repairs: dict[str, int] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, list[int]] = field(default_factory=dict)
+
+
+def install_counter(counter: Any) -> None:
+    """Initializer of a spawned worker: where it adds up the bytes it has read."""
+    global _counter
+    _counter = counter
+
+
+def _count(number: int) -> None:
+    if _counter is not None:
+        with _counter.get_lock():
+            _counter.value += number
+
+
+def load_state(task: Task, text_field: str | None, output_dir: Path) -> TaskState:
+    """The state of a task, fresh unless a stored one has the same fingerprint and all its shards are there."""
+    fingerprint = task.fingerprint(text_field)
+    fresh = TaskState(task.index, fingerprint)
+    try:
+        state = TaskState(**json.loads(_state_path(output_dir, task.index).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return fresh
+    if state.fingerprint != fingerprint:
+        return fresh
+    for name, sizes in state.shards.items():
+        for folder, size in zip(("documents", "rejects"), sizes, strict=True):
+            path = output_dir / folder / name
+            if size and not (path.exists() and path.stat().st_size == size):
+                return fresh
+    return state
+
+
+def _state_path(output_dir: Path, index: int) -> Path:
+    return output_dir / "documents" / ".state" / f"{index:06d}.json"
+
+
+def run_task(
+    task: Task, output_dir: Path, text_field: str | None, on_bytes: Callable[[int], None] = _count
+) -> TaskState:
+    """Reads what is left of a task and returns its state.
+
+    Raises:
+        DataError: from a reader, naming file and line or byte. Shards finished before stay.
+    """
+    state = load_state(task, text_field, output_dir)
+    shard = _Shard(state, output_dir)
+    try:
+        for number, part in enumerate(task.parts):
+            if number < state.part:
+                on_bytes(part.weight)
+                continue
+            done = state.record if number == state.part else -1
+            for record in read_part(part, text_field, on_bytes):
+                if record.number <= done:
+                    continue
+                shard.add(part, record)
+                if shard.characters >= SHARD_CHARACTERS:
+                    shard.close(number, record.number)
+        shard.close(len(task.parts), -1, complete=True)
+    finally:
+        shard.discard()
+    return state
+
+
+class _Shard:
+    """The pair of open files (documents, rejects) that a task writes; counts go to the state when it is closed."""
+
+    def __init__(self, state: TaskState, output_dir: Path) -> None:
+        self._state, self._output_dir = state, output_dir
+        self._open()
+
+    def _open(self) -> None:
+        self._name = f"{self._state.index:06d}-{len(self._state.shards):04d}.jsonl.zst"
+        self._writers: dict[str, JsonlWriter] = {}
+        self.characters = 0
+        self._counts: list[tuple[dict[str, int], str, int]] = []
+        self._sources: dict[str, list[int]] = {}
+        self._utf8_bytes = 0
+
+    def _write(self, folder: str, line: str) -> None:
+        if folder not in self._writers:
+            self._writers[folder] = JsonlWriter(self._output_dir / folder / self._name)
+        self._writers[folder].write(line)
+
+    def add(self, part: Part, record: Record) -> None:
+        """One record: a document, or a reject with its reason."""
+        state, source = self._state, part.file.id
+        identifier = f"{source}#{record.number}" if record.number else source
+        text, repairs = repair_text(record.text)
+        for reason, number in repairs.items():
+            self._counts.append((state.repairs, reason, number))
+        counts = self._sources.setdefault(source, [0, 0, 0])
+        reason, detail = record.reason, record.detail
+        if not reason and not text.strip():
+            reason, detail = "empty", detail or ("white space only" if text else "no characters")
+        if reason:
+            entry = {"id": identifier, "source": source, "reason": reason, "detail": detail}
+            self._write("rejects", json_line({**entry, "characters": len(text), "text": text}))
+            counts[2] += 1
+            self._counts.append((state.rejects, reason, 1))
+            self.characters += len(text)
+            return
+        metadata = dict(record.metadata)
+        if repairs:
+            metadata["repairs"] = repairs
+        document = Document(
+            id=identifier,
+            text=text,
+            source=source,
+            lang=detect_language(text),
+            title=repair_text(record.title)[0].strip() or None if record.title else None,
+            sections=find_sections(text) if record.sections is None else record.sections,
+            licence=record.licence,
+            metadata=metadata,
+        )
+        self._write("documents", document.to_json())
+        self._counts.append((state.languages, document.lang, 1))
+        counts[0] += 1
+        counts[1] += len(text)
+        self._utf8_bytes += len(text.encode("utf-8"))
+        self.characters += len(text)
+
+    def close(self, part: int, record: int, *, complete: bool = False) -> None:
+        """Puts the shard and the state on disk: everything up to `record` of `part` is done."""
+        sizes = [self._writers[name].commit() if name in self._writers else 0 for name in ("documents", "rejects")]
+        state = self._state
+        if any(sizes):
+            state.shards[self._name] = sizes
+        for counts, reason, number in self._counts:
+            counts[reason] = counts.get(reason, 0) + number
+        for source, added in self._sources.items():
+            before = state.sources.get(source, [0, 0, 0])
+            state.sources[source] = [old + new for old, new in zip(before, added, strict=True)]
+        state.utf8_bytes += self._utf8_bytes
+        state.part, state.record, state.complete = part, record, complete
+        with atomic_file(_state_path(self._output_dir, state.index)) as out:
+            json.dump(asdict(state), out)
+        self._open()
+
+    def discard(self) -> None:
+        """Removes the files of an unfinished shard."""
+        for writer in self._writers.values():
+            writer.discard()
