@@ -90,8 +90,11 @@ class DataArguments:
     prepared_dir: str | None = field(
         default=None, metadata={"help": "Where prepared --train_file_dir is kept; default: ~/.cache/medscroll."}
     )
-    max_eval_blocks: int | None = field(
-        default=None, metadata={"help": "Evaluate only this many validation blocks; default: all."}
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Train on only this many blocks (rows), a seeded choice; default: all."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Evaluate only this many blocks (rows), a seeded choice; default: all."}
     )
     replay_share: float | None = field(
         default=None,

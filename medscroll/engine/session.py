@@ -48,7 +48,7 @@ class StageData:
         validation_bytes: float64 array [validation blocks], UTF-8 bytes of each block's own tokens.
         tokenizer: saved with the model.
         config: the model's configuration, flags applied.
-        max_eval_blocks: evaluate only this many validation blocks (a seeded choice); None: all.
+        max_train_blocks, max_eval_blocks: use only this many (a seeded choice); None: all.
         ledger: makes the run's ledger.json from the consumption of all ranks.
         resolved: flag -> value of everything outside the training arguments, for config.yaml.
     """
@@ -60,6 +60,7 @@ class StageData:
     config: Any
     ledger: Callable[[ConsumptionLedger], dict[str, Any]]
     resolved: dict[str, Any]
+    max_train_blocks: int | None = None
     max_eval_blocks: int | None = None
 
 
@@ -163,6 +164,7 @@ def make_schedule(data: StageData, args: TrainingArguments, ranks: int, flops: M
         accumulation=args.gradient_accumulation_steps,
         seed=args.data_seed if args.data_seed is not None else args.seed,
         linear_cost=flops.linear / flops.quadratic,
+        max_blocks=data.max_train_blocks,
         filler_token=filler_token(data),
     )
 
@@ -264,7 +266,7 @@ def plain_arguments(args: TrainingArguments) -> dict[str, Any]:
 def batch_in_words(schedule: ScheduledBlocks, args: TrainingArguments, ranks: int) -> str:
     """The arithmetic of the global batch and of the steps, in words."""
     plan = schedule.dataset.plan
-    batch, blocks, steps = schedule.global_batch, plan.num_blocks, schedule.steps_per_epoch
+    batch, blocks, steps = schedule.global_batch, schedule.num_blocks, schedule.steps_per_epoch
     mean = float(plan.block_lengths.mean()) if blocks else 0.0
     lines = [
         f"Global batch: {args.per_device_train_batch_size} blocks a micro step x {args.gradient_accumulation_steps} "

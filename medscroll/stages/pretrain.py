@@ -78,12 +78,13 @@ def pretrain(
         config=config,
         ledger=run_ledger,
         resolved=plain_flags(model_args, adapters, data_args, packing),
+        max_train_blocks=data_args.max_train_samples,
+        max_eval_blocks=data_args.max_eval_samples,
     )
     if validation is not None and len(validation) > 0:
         eval_plan = make_plan(validation, data_dir, packing, block_size)
         check_positions(config, eval_plan.longest_piece)
         data.validation = PackedDataset(validation, eval_plan, document_mask=packing.document_mask)
-        data.max_eval_blocks = data_args.max_eval_blocks
         data.validation_bytes = bytes_of_blocks(validation, eval_plan)
     return run_session(data, model_args, adapters, args, place)
 

@@ -1,0 +1,1 @@
+"""One executable, `medscroll`; one file a verb."""

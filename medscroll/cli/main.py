@@ -1,0 +1,74 @@
+"""`medscroll VERB ...`: finds the verb, runs it, and turns a user's mistake into a message and exit code 2.
+
+A verb's module is imported only when it is called, so `medscroll --help` takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable
+
+from medscroll import __version__
+from medscroll.errors import ConfigError, UserError
+
+VERBS = {
+    "sample": "write a synthetic bilingual corpus of made-up medical documents, for demos and tests",
+    "prepare": "raw files to clean documents to token store, with ledger and report; resumable",
+    "pack": "what packing would do: blocks, fill, divided documents, balance, against truncation",
+    "inspect": "coloured tokens of a block: borders, cuts, context, targets",
+    "pretrain": "train a language model on whole documents, on one process or on many (torchrun)",
+    "export": "a run or checkpoint as a merged Hugging Face model",
+    "chat": "talk to a trained model",
+    "doctor": "the environment: versions, GPUs, attention backends, collectives, disk",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Nothing phones home, whatever the libraries' own defaults are.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"medscroll {__version__}")
+        return 0
+    try:
+        return _verb(words[0])(words[1:])
+    except UserError as error:
+        rank = os.environ.get("RANK")
+        prefix = f"medscroll: error (rank {rank}): " if rank not in (None, "0") else "medscroll: error: "
+        print(f"{prefix}{error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _verb(name: str) -> Callable[[list[str]], int]:
+    if name not in VERBS:
+        near = difflib.get_close_matches(name, VERBS, n=1)
+        remedy = f"did you mean `medscroll {near[0]}`?" if near else f"one of: {', '.join(VERBS)}"
+        raise ConfigError(f"unknown verb {name!r}", remedy=remedy)
+    verb: Callable[[list[str]], int] = importlib.import_module(f"medscroll.cli.{name}").main
+    return verb
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = ["usage: medscroll VERB ...      (medscroll VERB --help says more)", ""]
+    lines += [f"  {name:<{width}}  {summary}" for name, summary in VERBS.items()]
+    return "\n".join([*lines, "", "  medscroll --version"])
+
+
+def run() -> None:
+    """The console script: exits with `main`'s code."""
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Configuration: dataclasses, YAML and flags, presets of models and GPUs as data files."""

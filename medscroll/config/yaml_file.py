@@ -1,0 +1,115 @@
+"""A flat YAML file of arguments, with the line of every key.
+
+Scalars stay text, as they were written: the field's type decides what `1e-5` or `no` means (see `fields`).
+Duplicate keys, which YAML libraries silently resolve to the last, are mistakes here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medscroll.config.fields import NULL, Raw
+from medscroll.errors import ConfigError, UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-5 as a number (YAML 1.2) inside nested mappings."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key of the file: its name, its raw value and `file:line`."""
+
+    name: str
+    raw: Raw
+    place: str
+
+
+def read_yaml(path: Path) -> tuple[list[Entry], list[UserError]]:
+    """The entries of a YAML file and every mistake in its form; never raises for the user's mistakes."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        root = yaml.compose(text, Loader=_Loader)
+    except OSError as error:
+        return [], [ConfigError(f"cannot read the configuration file: {error.strerror}", where=str(path))]
+    except UnicodeDecodeError as error:
+        return [], [ConfigError(f"the configuration file is not UTF-8 (byte {error.start})", where=str(path))]
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        return [], [ConfigError(f"not valid YAML: {error.problem or error.context}", where=f"{path}{line}")]
+    except yaml.YAMLError as error:
+        return [], [ConfigError(f"not valid YAML: {str(error).splitlines()[0]}", where=str(path))]
+    if root is None:
+        return [], []
+    if not isinstance(root, yaml.MappingNode):
+        message = "the configuration file must hold `key: value` lines"
+        return [], [ConfigError(message, where=f"{path}:{root.start_mark.line + 1}")]
+    return _entries(root, path)
+
+
+def _entries(root: yaml.MappingNode, path: Path) -> tuple[list[Entry], list[UserError]]:
+    entries: list[Entry] = []
+    problems: list[UserError] = _duplicates(root, path)
+    for key, value in root.value:
+        place = f"{path}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            problems.append(ConfigError("a key must be a plain word", where=place))
+            continue
+        try:
+            raw = _raw(value)
+        except (yaml.YAMLError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            problems.append(ConfigError(f"{key.value}: cannot read the value: {first}", where=place))
+            continue
+        entries.append(Entry(key.value.replace("-", "_"), raw, place))
+    return entries, problems
+
+
+def _raw(node: yaml.Node) -> Raw:
+    if isinstance(node, yaml.ScalarNode):
+        return NULL if node.tag == "tag:yaml.org,2002:null" else str(node.value)
+    if isinstance(node, yaml.SequenceNode):
+        if not all(isinstance(item, yaml.ScalarNode) for item in node.value):
+            raise ValueError("a list may hold plain values only")
+        return [str(item.value) for item in node.value]
+    return dict(_construct(node))
+
+
+def _construct(node: yaml.Node) -> Any:
+    loader = _Loader("")
+    try:
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _duplicates(node: yaml.Node, path: Path) -> list[UserError]:
+    """A mistake for every key that stands twice in one mapping, at any depth."""
+    problems: list[UserError] = []
+    children = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else []
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            name = str(key.value).replace("-", "_")
+            if name in seen:
+                what = f"the key {key.value!r} stands twice, first in line {seen[name]}"
+                problems.append(ConfigError(what, where=f"{path}:{line}", remedy="keep one of the two"))
+            seen.setdefault(name, line)
+    elif isinstance(node, yaml.SequenceNode):
+        children = list(node.value)
+    for child in children:
+        problems.extend(_duplicates(child, path))
+    return problems
