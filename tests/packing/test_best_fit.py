@@ -40,7 +40,7 @@ def test_bound_items_stay_apart() -> None:
         sizes, apart = [], []
         for _ in range(int(rng.integers(1, 30))):
             full = int(rng.integers(1, 4))
-            sizes += rng.integers(90, 97, size=full).tolist() + [int(rng.integers(1, 11))]
+            sizes += [*rng.integers(90, 97, size=full).tolist(), int(rng.integers(1, 11))]
             apart += [0] * full + [full]
         items, bound = np.asarray(sizes), np.asarray(apart)
         free, _ = best_fit_decreasing(items, 100)
