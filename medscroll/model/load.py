@@ -336,6 +336,8 @@ def _load_pretrained(
     from transformers import AutoModelForCausalLM
     from transformers.integrations import is_deepspeed_zero3_enabled
 
+    from medscroll.model.random_weights import restore_rope_buffers
+
     options: dict[str, Any] = {}
     if not is_deepspeed_zero3_enabled() and device.type == "cuda":
         options["device_map"] = {"": device}
@@ -355,6 +357,7 @@ def _load_pretrained(
         )
     except OSError as error:
         raise _not_found("weights", str(args.model_name_or_path), "--model_name_or_path", error) from error
+    restore_rope_buffers(model)
     missing = sorted(info["missing_keys"])
     if missing:
         raise CheckpointError(

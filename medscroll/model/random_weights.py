@@ -46,11 +46,28 @@ def build_random(
     options = {"dtype": dtype, "attn_implementation": attn_backend, "trust_remote_code": trust_remote_code}
     with _building(sharded, device):
         model = _construct(config, options)
+    restore_rope_buffers(model)
     model.tie_weights()
     indices = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=indices):
         _draw(model, _drawn_parameters(config, options), seed, sharded)
     return model
+
+
+def restore_rope_buffers(model: PreTrainedModel) -> None:
+    """Recomputes RoPE frequencies in float32 where zero.Init made them bfloat16 or float16 (transformers 5.17 does).
+
+    Half-precision frequencies turn positions beyond a few hundred into noise. Buffers only; no collective.
+    """
+    from transformers.initialization import guard_torch_init_functions
+
+    for _, module, owner in _children_first(model):
+        halves = [n for n, b in module.named_buffers(recurse=False) if "inv_freq" in n and b.dtype != torch.float32]
+        for name in halves:
+            module._buffers[name] = module._buffers[name].float()  # type: ignore[union-attr]
+        if halves:
+            with torch.no_grad(), guard_torch_init_functions():
+                owner._init_weights(module)
 
 
 def _construct(config: PretrainedConfig, options: dict[str, Any]) -> PreTrainedModel:
@@ -123,6 +140,7 @@ def _draw(model: PreTrainedModel, order: list[tuple[str, list[str]]], seed: int,
     from transformers.initialization import guard_torch_init_functions
 
     parameters = dict(model.named_parameters())
+    draws = not sharded or torch.distributed.get_rank() == 0  # the others only enter the gathers and fill buffers
     modules = {name: (module, owner) for name, module, owner in _children_first(model)}
     for parameter in parameters.values():
         setattr(parameter, _DONE, True)
@@ -134,7 +152,7 @@ def _draw(model: PreTrainedModel, order: list[tuple[str, list[str]]], seed: int,
             for parameter_name in drawn:
                 parameter = parameters[parameter_name]
                 with _whole(parameter, sharded):
-                    setattr(parameter, _DONE, False)
+                    setattr(parameter, _DONE, not draws)
                     torch.manual_seed(_seed_of(seed, parameter_name))
                     owner._init_weights(module)
                     setattr(parameter, _DONE, True)
