@@ -2,8 +2,8 @@
 
 Whatever the tokenizer adds by itself (a BOS for Llama; nothing for Yi) stays; where it adds an EOS already, none is
 added. The tokenizer's `model_max_length` is no limit here. Documents are never tokenized in chunks, because ids
-would differ at the seams. Cost, measured with Yi's tokenizer: 1 to 3 MB of text a second and core, and about 500
-bytes of memory a character while one document is tokenized, so a 2 MB book takes under 1 GB.
+would differ at the seams. Cost, measured with Yi's tokenizer: 1 to 2 MB of text a second and core, and 100
+(English) to 500 bytes (Chinese) of memory a character while one document is tokenized: a 2 MB book takes 0.2 GB.
 Importing this module does not import transformers; making a `DocumentEncoder` does (some seconds).
 """
 
