@@ -7,7 +7,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,27 @@ def write_private(path: Path, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """Holds an advisory lock on a file; the system releases it when the process ends, however that happens."""
+def file_lock(path: Path, *, wait: bool, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Holds an advisory lock on a file; the system releases it when the process ends, however that happens.
+
+    Args:
+        wait: wait for another holder; else it is an error.
+        on_wait: called once before waiting.
+
+    Raises:
+        ConfigError: another process holds it and `wait` is false.
+        EnvironmentError_: the file system has no locks.
+    """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise
+                if on_wait:
+                    on_wait()
+                fcntl.flock(handle, fcntl.LOCK_EX)
         except BlockingIOError as error:
             raise ConfigError(
                 "another `medscroll prepare` is at work in this folder", str(path.parent), "wait for it to end"

@@ -231,9 +231,14 @@ def prepare_once(
     root = _cache_root(prepared_dir)
     check_job(job, root, num_workers, may_hold_others=True)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    display = Display(quiet)
+
+    def waiting() -> None:
+        display.say(f"waiting for the process that prepares {job.sources[0]}")
+
     with file_lock(root / ".lock", wait=True):  # held while files are hashed: the others find the hashes
         folder = _content_folder(job, root)
-    with file_lock(folder.with_name(folder.name + ".lock"), wait=True):
+    with file_lock(folder.with_name(folder.name + ".lock"), wait=True, on_wait=waiting):
         if not is_whole(folder):
             _prepare(job, folder, num_workers, quiet)
     return folder
