@@ -3,7 +3,14 @@
     python benchmarks/pack_documents.py --documents 10000000 --block_size 4096
     python benchmarks/pack_documents.py --documents 2000000 --block_size 4096 --cuts
 
-`--cuts` puts a sentence cut every 40 tokens on average and a paragraph cut every 200.
+`--cuts` puts a cut about every 40 tokens, a fifth of them at paragraphs, the others at sentences.
+
+Measured on 2 shared cores of a cloud machine (one process, numpy 2.4), seconds and peak memory with the input:
+    10,000,000 documents, 11.46e9 tokens, block 4096              8-13 s   1.05 GiB   fill 99.996 %
+    the same, block 512 (30 million pieces)                         26 s   2.73 GiB   fill 99.88 %
+    the same, block 131072                                          17 s   0.96 GiB   fill 99.91 %
+    the same, block 4096, --no_group_by_text                        31 s   1.73 GiB   fill 100.00 %
+    2,000,000 documents, block 4096, --cuts                        2.2 s   0.93 GiB   fill 99.99 %
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def _print_block(entry: dict[str, Any], blocks: Any, view: _View) -> None:
     console.print(
         Text(
             f"block {entry['block']}: {entry['tokens']:,} tokens ({fill:.1f} %), {entry['targets']:,} targets, "
-            f"{len(entry['pieces'])} pieces",
+            f"{len(entry['pieces'])} {'piece' if len(entry['pieces']) == 1 else 'pieces'}",
             style="bold",
         )
     )

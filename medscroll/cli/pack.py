@@ -135,7 +135,8 @@ def _rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("documents whole", f"{plan['whole']:,}"),
         ("documents divided", f"{plan['divided']:,}"),
         ("longest piece", f"{plan['longest_piece']:,}"),
-        (f"documents above {long['threshold']:,} tokens", f"{long['documents']:,} ({long['tokens']:,} tokens)"),
+        (f"above {long['threshold']:,} tokens", f"{long['documents']:,}"),
+        ("  their tokens", f"{long['tokens']:,}"),
         ("where documents are cut", ""),
         *(
             (f"  at a {level}", _percent(share) if plan["continuations"] else "-")
@@ -169,13 +170,13 @@ def _print_table(figures: list[dict[str, Any]], arguments: PackArguments) -> Non
         "blocks than one global batch. Nothing was written; `pretrain` packs by itself."
     )
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("block_size")
+    table.add_column("block_size", no_wrap=True)
     for plan in figures:
-        table.add_column(f"{plan['block_size']:,}", justify="right")
+        table.add_column(f"{plan['block_size']:,}", justify="right", no_wrap=True)
     for cells in zip(*(_rows(plan) for plan in figures), strict=True):
         name, heading = cells[0][0], all(not value for _, value in cells)
         table.add_row(name, *(value for _, value in cells), style="bold" if heading else None)
     console = Console()
     if not console.is_terminal:  # a pipe has no width: nothing is cut off there
-        console = Console(width=max(100, console.measure(table).maximum + 2))
+        console = Console(width=40 + 30 * len(figures))
     console.print(table)

@@ -226,6 +226,7 @@ def pack(
     Raises:
         ConfigError: settings that cannot be packed with.
         DataError: `overlong="error"` and there are documents longer than a block.
+        ValueError: lengths below 0 or above 2^31 - 1, or cuts of another number of documents (a defect of the caller).
     """
     policy = PackPolicy(block_size, group_by_text, overlong, context_tokens, seed, bos, long_text_threshold)
     return _pack(policy, lengths, cuts, None)
@@ -233,6 +234,8 @@ def pack(
 
 def _pack(policy: PackPolicy, lengths: np.ndarray, cuts: CutsLike | None, digest: str | None) -> PackPlan:
     lengths = np.asarray(lengths, dtype=np.int64)
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() < 1 << 31:
+        raise ValueError("lengths are 0 to 2^31 - 1")
     if cuts is not None and len(cuts.offsets) != len(lengths) + 1:
         raise ValueError(f"cuts of {len(cuts.offsets) - 1} documents for {len(lengths)} lengths")
     _refuse_overlong(policy, lengths)

@@ -9,11 +9,11 @@ import itertools
 
 import numpy as np
 import pytest
-from memory_store import MemoryStore, lognormal, random_cuts
 
 from medscroll.errors import DataError
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.plan import PackPlan, pack
+from tests.packing.memory_store import MemoryStore, lognormal, random_cuts
 
 
 def targets_of(blocks: PackedDataset) -> np.ndarray:

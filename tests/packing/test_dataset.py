@@ -7,12 +7,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from memory_store import MemoryStore
 
 from medscroll.errors import DataError
 from medscroll.packing.collate import collate_blocks
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.plan import pack
+from tests.packing.memory_store import MemoryStore
 
 
 def test_a_row_by_hand() -> None:

@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from memory_store import random_cuts
 
 from medscroll.packing import divide as divide_module
 from medscroll.packing.cuts import PARAGRAPH, SECTION, SENTENCE, TOKEN, Cuts
 from medscroll.packing.divide import chunk, divide
+from tests.packing.memory_store import random_cuts
 
 
 def cuts_of(*places: tuple[int, int]) -> Cuts:

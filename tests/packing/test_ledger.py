@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from memory_store import MemoryStore, lognormal
 
 from medscroll.errors import CheckpointError
 from medscroll.packing.cursor import Cursor
@@ -14,6 +13,7 @@ from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.ledger import ConservationError, ConsumptionLedger
 from medscroll.packing.plan import PackPlan, pack
 from medscroll.packing.schedule import ScheduledBlocks
+from tests.packing.memory_store import MemoryStore, lognormal
 
 LENGTHS = lognormal(120, np.random.default_rng(0), median=60)
 STORE = MemoryStore(LENGTHS)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory_store import MemoryStore, lognormal, random_cuts
 
 from medscroll.errors import ConfigError, DataError
 from medscroll.packing.order import seeded_permutation
 from medscroll.packing.plan import PackPlan, load_or_pack, pack
+from tests.packing.memory_store import MemoryStore, lognormal, random_cuts
 
 RNG = np.random.default_rng(0)
 LENGTHS = lognormal(500, RNG)
@@ -130,3 +130,11 @@ def test_seeded_permutation_is_one_and_stays_the_same() -> None:
     assert not np.array_equal(seeded_permutation(1000, "a", 1), seeded_permutation(1000, "a", 2))
     assert seeded_permutation(8, "blocks", 0, 1).tolist() == [0, 6, 1, 5, 2, 7, 3, 4]  # a resumed run relies on it
     assert len(seeded_permutation(0, "a")) == 0
+
+
+def test_impossible_lengths_are_defects() -> None:
+    for lengths in ([-1, 3], [1 << 31]):
+        with pytest.raises(ValueError, match="lengths"):
+            pack(np.asarray(lengths), block_size=8)
+    with pytest.raises(ValueError, match="cuts of 500 documents"):
+        pack(LENGTHS[:-1], block_size=8, cuts=CUTS)

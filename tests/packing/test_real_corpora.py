@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lxml import etree
-from memory_store import MemoryStore
-from test_conservation import all_but_first, check_blocks, targets_of
 
 from medscroll.packing.cuts import find_cuts
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.plan import pack
 from medscroll.packing.store import TokenStore, TokenStoreWriter
+from tests.packing.memory_store import MemoryStore
+from tests.packing.test_conservation import all_but_first, check_blocks, targets_of
 
 pytestmark = pytest.mark.corpora
 

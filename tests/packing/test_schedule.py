@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
-from memory_store import MemoryStore, lognormal
 from torch.utils.data import DataLoader, SequentialSampler
 
 from medscroll.packing.collate import collate_blocks
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.plan import pack
 from medscroll.packing.schedule import ScheduledBlocks, deal
+from tests.packing.memory_store import MemoryStore, lognormal
 
 STORE = MemoryStore(lognormal(150, np.random.default_rng(0), median=60))
 BLOCKS = PackedDataset(STORE, pack(STORE.lengths, block_size=128))
