@@ -64,6 +64,8 @@ def find_sections(text: str) -> list[Section]:
     fences = [(match.start(), match.end()) for match in _FENCE.finditer(text)] if "#" in text else []
     blocks = [(fences[i][0], fences[i + 1][1]) for i in range(0, len(fences) - 1, 2)]
     volume: str | None = None
+    depth = 1  # of the volume that we are in
+    classic = "<篇名>" in text  # there 【注】 and the like are parts of a chapter
     pending: int | None = None  # where a <目录> line begins that its <篇名> has not followed yet
     for match in _headings(text):
         kind = match.lastgroup or ""
@@ -72,21 +74,22 @@ def find_sections(text: str) -> list[Section]:
             title = match["volume"].strip()
             pending = start
             if title and title != volume:
-                sections.append(Section(start, 1, title))
+                depth = 1 + title.count("\\")
+                sections.append(Section(start, depth, title.rsplit("\\", 1)[-1].strip()))
                 volume, pending = title, None
             continue
         if kind == "chapter":
             begin = (
                 pending if pending is not None and not text[pending:start].strip("\n\r \t\u3000").count("\n") else start
             )
-            sections.append(Section(begin, 2 if volume or sections else 1, match["chapter"].strip()))
+            sections.append(Section(begin, depth + 1 if volume or sections else 1, match["chapter"].strip()))
             pending = None
             continue
         if kind == "hash_title":
             if not any(begin <= start < end for begin, end in blocks):
                 sections.append(Section(start, len(match["hash"]), match["hash_title"].strip()))
             continue
-        sections.append(Section(start, _level(kind, match), _title(kind, match)))
+        sections.append(Section(start, _level(kind, match) + (depth if classic else 0), _title(kind, match)))
     return sections
 
 

@@ -68,7 +68,7 @@ def _script(text: str, table: dict[str, str], mark: str) -> str:
         return text  # a footnote sign such as * or †, ®: the same on the line
     if mark == "^" and text.lower() in ("st", "nd", "rd", "th"):
         return text
-    return f"{mark}({text})"
+    return f"{mark}{text}" if text[0] == "(" and text[-1] == ")" else f"{mark}({text})"
 
 
 def inline_text(element: Any, skip: frozenset[str] = frozenset()) -> str:
@@ -82,7 +82,11 @@ def inline_text(element: Any, skip: frozenset[str] = frozenset()) -> str:
     for child in element:
         name = local_name(child)
         if name and name not in skip:
-            parts.append(child_text(child, name, skip))
+            text = child_text(child, name, skip)
+            before = next((part for part in reversed(parts) if part), "")
+            if name == "xref" and before[-1:].isalnum():
+                text = _citation_after_word(child, text)
+            parts.append(text)
         parts.append(child.tail or "")
     return "".join(parts)
 
@@ -97,6 +101,16 @@ def child_text(child: Any, name: str, skip: frozenset[str] = frozenset()) -> str
         return _bracketed(inline_text(child[0], skip))
     writer = _WRITERS.get(name)
     return writer(child, skip) if writer else inline_text(child, skip)
+
+
+def _citation_after_word(element: Any, text: str) -> str:
+    """A bare reference right after a letter or digit, set apart, so that 4.5 with a note 1 does not become 4.51."""
+    kind = element.get("ref-type")
+    if kind in ("fn", "table-fn") and any(char.isalnum() for char in text):
+        return superscript(text) if element.find(".//{*}sup") is None else text
+    if kind == "bibr" and _CITATION.fullmatch(collapse(text)):
+        return f"[{collapse(text)}]"
+    return text
 
 
 def _superscript_element(element: Any, skip: frozenset[str]) -> str:
