@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medscroll.cli.pack import open_split
+from medscroll.cli.pack import PreparedSplit, open_split
 from medscroll.errors import ConfigError
 
 SUMMARY = "the tokens of a block: borders, cuts, context, targets"
@@ -25,26 +25,12 @@ _LISTED = 20
 
 
 @dataclass
-class InspectArguments:
+class InspectArguments(PreparedSplit):
     """What to show, and how it is packed."""
 
-    data_dir: str = field(default="", metadata={"help": "Folder made by `medscroll prepare`."})
     block: int | None = field(default=None, metadata={"help": "Which block; default: a list of the first ones."})
     tokens: int = field(default=200, metadata={"help": "Tokens shown of each piece, from both ends; 0: all."})
-    split: str = field(default="train", metadata={"help": "Which split.", "choices": ["train", "validation"]})
     block_size: int = field(default=4096, metadata={"help": "Most tokens in a row."})
-    group_by_text: bool = field(default=True, metadata={"help": "Keep documents whole; false: concatenate and chunk."})
-    overlong: str = field(
-        default="split",
-        metadata={
-            "help": "What happens to documents longer than a block.",
-            "choices": ["split", "truncate", "drop", "error"],
-        },
-    )
-    context_tokens: int = field(
-        default=64, metadata={"help": "Tokens before a continuation that are repeated as context, without loss."}
-    )
-    packing_seed: int = field(default=0, metadata={"help": "Seed of the windows of best-fit packing."})
     tokenizer_name_or_path: str | None = field(
         default=None, metadata={"help": "Tokenizer; default: the one that the data was prepared with."}
     )
@@ -67,10 +53,7 @@ def main(argv: list[str]) -> int:
         store,
         Path(arguments.data_dir) / "plans",
         block_size=arguments.block_size,
-        group_by_text=arguments.group_by_text,
-        overlong=arguments.overlong,
-        context_tokens=arguments.context_tokens,
-        seed=arguments.packing_seed,
+        **arguments.settings(),
     )
     blocks = PackedDataset(store, plan)
     if arguments.block is not None and not 0 <= arguments.block < len(blocks):

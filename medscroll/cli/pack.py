@@ -18,14 +18,11 @@ SUMMARY = "what packing would do: blocks, fill, cut documents, balance, against 
 
 
 @dataclass
-class PackArguments:
-    """What to pack, and how."""
+class PreparedSplit:
+    """Which prepared data, and the packing settings that `pack` and `inspect` share with training."""
 
     data_dir: str = field(default="", metadata={"help": "Folder made by `medscroll prepare`."})
-    block_size: str = field(
-        default="1024,2048,4096,8192,16384,32768",
-        metadata={"help": "Most tokens in a row; several with commas: one column each."},
-    )
+    split: str = field(default="train", metadata={"help": "Which split.", "choices": ["train", "validation"]})
     group_by_text: bool = field(default=True, metadata={"help": "Keep documents whole; false: concatenate and chunk."})
     overlong: str = field(
         default="split",
@@ -37,9 +34,27 @@ class PackArguments:
     context_tokens: int = field(
         default=64, metadata={"help": "Tokens before a continuation that are repeated as context, without loss."}
     )
-    long_text_threshold: int = field(default=1024, metadata={"help": "Tokens above which a text is called long."})
     packing_seed: int = field(default=0, metadata={"help": "Seed of the windows of best-fit packing."})
-    split: str = field(default="train", metadata={"help": "Which split.", "choices": ["train", "validation"]})
+
+    def settings(self) -> dict[str, Any]:
+        """As keyword arguments of `medscroll.packing.pack`, without the block size."""
+        return {
+            "group_by_text": self.group_by_text,
+            "overlong": self.overlong,
+            "context_tokens": self.context_tokens,
+            "seed": self.packing_seed,
+        }
+
+
+@dataclass
+class PackArguments(PreparedSplit):
+    """What to pack, and how."""
+
+    block_size: str = field(
+        default="1024,2048,4096,8192,16384,32768",
+        metadata={"help": "Most tokens in a row; several with commas: one column each."},
+    )
+    long_text_threshold: int = field(default=1024, metadata={"help": "Tokens above which a text is called long."})
     hidden_size: int = field(default=4096, metadata={"help": "Of the model, for the figures of balance."})
     json: bool = field(default=False, metadata={"help": "Print the figures as JSON."})
 
@@ -103,13 +118,10 @@ def _figures(store: Any, arguments: PackArguments, block_size: int) -> dict[str,
     plan = pack(
         store.lengths,
         block_size=block_size,
-        group_by_text=arguments.group_by_text,
-        overlong=arguments.overlong,
-        context_tokens=arguments.context_tokens,
-        seed=arguments.packing_seed,
         cuts=store.cuts,
         bos=store.adds_bos,
         long_text_threshold=arguments.long_text_threshold,
+        **arguments.settings(),
     )
     return outlook(plan, linear_cost=12.0 * arguments.hidden_size)
 

@@ -94,6 +94,15 @@ def test_resumed_in_the_middle_of_an_epoch(layout: tuple[int, int, int], epoch: 
         assert read_epoch(resumed, micro) == whole[later]
 
 
+def test_set_epoch_acts_on_the_very_next_item() -> None:
+    data = scheduled(2, 2, 3)
+    before = [data.block_at(i) for i in range(GLOBAL)]
+    data.set_epoch(1)
+    assert sorted(data.block_at(i) for i in range(GLOBAL)) == data.blocks_of_step(1, 0).tolist() != sorted(before)
+    data.set_epoch(0)
+    assert [data.block_at(i) for i in range(GLOBAL)] == before
+
+
 def test_worker_processes_read_the_same() -> None:
     with_workers, without = loaders(2, 2, 3, workers=2), loaders(2, 2, 3)
     for _ in range(2):
