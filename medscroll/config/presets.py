@@ -1,7 +1,7 @@
 """Model presets: exact shapes of public models and a few small ones, kept as data files.
 
-How: one JSON file a preset in `config/data/models/`, `{"name", "source", "checkpoint", "note", "vocabulary", "config"}`,
-where `config` is the content of a Hugging Face config.json. A preset is a shape without weights, so training takes one
+How: one JSON file a preset in `config/data/models/` with the fields of `Preset`, where `config` is the content of a
+Hugging Face config.json. A preset is a shape without weights, so training takes one
 only from scratch. Cost: one small file read; nothing heavy is imported.
 """
 

@@ -1,7 +1,7 @@
 """LoRA and QLoRA adapters through peft, quantisation through bitsandbytes; both packages are optional.
 
 How: `check_adapters` refuses combinations that cannot run before anything is loaded; `add_adapters` wraps the model.
-Cost: LoRA of rank r adds r x (inputs + outputs) parameters a linear layer; a 4-bit base takes about 0.55 bytes a weight.
+Cost: LoRA of rank r adds r x (inputs + outputs) parameters a linear layer; a 4-bit base takes 0.55 bytes a weight.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _quantized_problems(adapters: AdapterArguments, flag: str, from_scratch: boo
 
 
 def quantization_config(adapters: AdapterArguments, dtype: torch.dtype) -> Any:
-    """transformers' BitsAndBytesConfig (NF4, double quantisation: QLoRA, arXiv:2305.14314); None without quantisation."""
+    """transformers' BitsAndBytesConfig (4 bits: NF4, double quantisation, arXiv:2305.14314); None if not quantised."""
     if not is_quantized(adapters):
         return None
     from transformers import BitsAndBytesConfig

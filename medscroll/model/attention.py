@@ -1,9 +1,9 @@
 """Which attention backend a run uses: the ladder, what of it is present here, and the choice.
 
-How: `flash_attention_4 > flash_attention_3 > flash_attention_2 > varlen > per_document`. Presence is read from installed
-packages (transformers' own availability functions), torch and the GPU's compute capability; nothing is imported that
-compiles, and nothing is fetched from a hub: a flash attention that is not installed is never requested, which would make
-transformers download a kernel. `auto` takes the first one that is present and passes `medscroll.model.proof`.
+How: `flash_attention_4 > flash_attention_3 > flash_attention_2 > varlen > per_document`. Presence is read from
+installed packages (transformers' own availability functions), torch and the GPU's compute capability. Nothing is
+fetched from a hub: a flash attention that is not installed is never requested, as transformers would then download a
+kernel. `auto` takes the first one that is present and passes `medscroll.model.proof`.
 
 Cost: the proofs that are run, about a second each.
 """
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 LADDER = ("flash_attention_4", "flash_attention_3", "flash_attention_2", VARLEN, PER_DOCUMENT)
-# (package to install, least compute capability) of the flash attentions
-_FLASH = {
+# (package, least compute capability) of the backends for GPUs
+_NEEDS = {
     "flash_attention_4": ("flash-attn-4", (9, 0)),
     "flash_attention_3": ("flash-attn-3", (9, 0)),
     "flash_attention_2": ("flash-attn", (8, 0)),
+    VARLEN: ("torch", (8, 0)),
 }
 
 register()
@@ -60,20 +61,17 @@ def available_backends() -> list[Backend]:
 def _probe(name: str, capability: tuple[int, int] | None) -> Backend:
     if name == PER_DOCUMENT:
         return Backend(name, True, "torch's SDPA once a document; runs everywhere")
+    package, least = _NEEDS[name]
+    absent = None
     if capability is None:
-        return Backend(name, False, "needs an NVIDIA GPU")
-    if name == VARLEN:
-        if importlib.util.find_spec("torch.nn.attention.varlen") is None:
-            return Backend(name, False, "needs torch 2.10 or later")
-        if capability < (8, 0):
-            return Backend(name, False, f"needs compute capability 8.0, this GPU has {_dotted(capability)}")
-        return Backend(name, True, "torch's own varlen_attn")
-    package, least = _FLASH[name]
-    if not _flash_installed(name):
-        return Backend(name, False, f"package {package} is not installed")
-    if capability < least:
-        return Backend(name, False, f"needs compute capability {_dotted(least)}, this GPU has {_dotted(capability)}")
-    return Backend(name, True, f"package {package}")
+        absent = "needs an NVIDIA GPU"
+    elif name == VARLEN and importlib.util.find_spec("torch.nn.attention.varlen") is None:
+        absent = "needs torch 2.10 or later"
+    elif name != VARLEN and not _flash_installed(name):
+        absent = f"package {package} is not installed"
+    elif capability < least:
+        absent = f"needs compute capability {_dotted(least)}, this GPU has {_dotted(capability)}"
+    return Backend(name, absent is None, absent or f"package {package}")
 
 
 def _flash_installed(name: str) -> bool:

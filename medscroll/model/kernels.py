@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ PER_DOCUMENT = "per_document"
 VARLEN = "varlen"
 OWN_BACKENDS = (PER_DOCUMENT, VARLEN)
 
-# Borders already copied to the host: the same tensor object reaches every layer of a forward, and a copy waits for the GPU.
+# Borders already copied to the host: one tensor object reaches every layer of a forward, and a copy waits for the GPU.
 _HOST_BORDERS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
@@ -45,7 +46,7 @@ def document_borders(
         borders = _to_host(cu_seq_lens)
         if borders[-1] == total:
             # lengths of 0 (padding of a border tensor) carry no tokens
-            return [0] + [b for a, b in zip(borders, borders[1:], strict=False) if b > a]
+            return [0] + [b for a, b in itertools.pairwise(borders) if b > a]
     if position_ids is not None:
         positions = position_ids[0] if position_ids.dim() == 3 else position_ids  # [3, B, T] -> [B, T]
         if positions.shape[-1] == tokens and positions.shape[0] in (1, rows):
@@ -79,7 +80,7 @@ def _borders_from_positions(positions: torch.Tensor, rows: int, tokens: int) -> 
     return borders
 
 
-def per_document_attention(
+def per_document_attention(  # noqa: PLR0917 - the signature of AttentionInterface
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -109,7 +110,7 @@ def per_document_attention(
         ValueError: something this kernel does not compute (soft cap, sinks, padding, bidirectional attention).
     """
     _refuse_unsupported(PER_DOCUMENT, module, attention_mask, kwargs)
-    rows, heads, tokens, head_dim = query.shape
+    rows, heads, tokens = query.shape[:3]
     attend = functools.partial(_causal_attention, dropout=dropout, scaling=scaling, window=sliding_window)
     if key.shape[2] != tokens:
         if tokens != 1:
@@ -127,7 +128,7 @@ def per_document_attention(
     pieces = [
         # [1, heads, L, head_dim] -> [1, L, heads, head_dim]
         attend(query[:, :, start:stop], key[:, :, start:stop], value[:, :, start:stop]).transpose(1, 2)
-        for start, stop in zip(borders, borders[1:], strict=False)
+        for start, stop in itertools.pairwise(borders)
     ]
     output = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)  # [1, B * T, heads, head_dim]
     return output.reshape(rows, tokens, heads, value.shape[-1]), None
@@ -147,7 +148,7 @@ def _causal_attention(
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:
-    """Causal SDPA over whole documents: [B, heads, L, d] in and out; within `window` keys where that is shorter than L."""
+    """Causal SDPA over whole documents, [B, heads, L, d] in and out, within `window` keys where that is shorter."""
     length, grouped = query.shape[2], query.shape[1] != key.shape[1]
     sdpa = functools.partial(
         torch.nn.functional.scaled_dot_product_attention, dropout_p=dropout, scale=scaling, enable_gqa=grouped
@@ -171,13 +172,13 @@ def _causal_attention(
 
 @functools.cache
 def _varlen_parameters() -> frozenset[str]:
-    """Which optional arguments this torch's `varlen_attn` takes: 2.10 has `is_causal`, later ones `window_size` and GQA."""
+    """Which arguments this torch's `varlen_attn` takes: 2.10 has `is_causal`, later ones `window_size` and GQA."""
     from torch.nn.attention.varlen import varlen_attn
 
     return frozenset(inspect.signature(varlen_attn).parameters)
 
 
-def varlen_attention(
+def varlen_attention(  # noqa: PLR0917 - the signature of AttentionInterface
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -209,8 +210,8 @@ def varlen_attention(
     if cu_seq_lens_q is None or max_length_q is None or _to_host(cu_seq_lens_q)[-1] != rows * tokens:
         borders = document_borders(rows, tokens, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q)
         cu_seq_lens_q = torch.tensor(borders, dtype=torch.int32, device=query.device)
-        max_length_q = max(stop - start for start, stop in zip(borders, borders[1:], strict=False))
-    known, options = _varlen_parameters(), {}
+        max_length_q = max(stop - start for start, stop in itertools.pairwise(borders))
+    known, options = _varlen_parameters(), dict[str, Any]()
     if "scale" in known:
         options["scale"] = scaling
     elif scaling is not None:
@@ -228,7 +229,7 @@ def varlen_attention(
             key, value = (t.repeat_interleave(heads // key.shape[1], dim=1) for t in (key, value))
     # [B, heads, T, d] -> [B * T, heads, d]
     query, key, value = (t.transpose(1, 2).reshape(rows * tokens, -1, t.shape[3]) for t in (query, key, value))
-    output = varlen_attn(
+    output: Any = varlen_attn(
         query, key, value, cu_seq_lens_q, cu_seq_lens_q, int(max_length_q), int(max_length_q), **options
     )
     return output.view(rows, tokens, heads, -1), None
@@ -259,7 +260,7 @@ def no_dense_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwar
 
 
 def register() -> None:
-    """Makes `per_document` and `varlen` known to transformers as `attn_implementation` names. May be called repeatedly."""
+    """Makes `per_document` and `varlen` known to transformers as `attn_implementation` names; may be repeated."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 

@@ -300,7 +300,9 @@ def build_model(
         )
     else:
         quantization = adapter_room.quantization_config(adapters, dtype)
-        model = _load_pretrained(args, config, dtype, device, attn_backend, quantization)
+        model = _load_pretrained(
+            args, config, dtype=dtype, device=device, attn_backend=attn_backend, quantization=quantization
+        )
     model.config.use_cache = False
     model.train()
     if gradient_checkpointing:
@@ -327,6 +329,7 @@ def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
 def _load_pretrained(
     args: ModelArguments,
     config: PretrainedConfig,
+    *,
     dtype: torch.dtype,
     device: torch.device,
     attn_backend: str,
