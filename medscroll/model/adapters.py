@@ -121,7 +121,7 @@ def add_adapters(model: PreTrainedModel, adapters: AdapterArguments, *, seed: in
     config = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         r=adapters.lora_rank,
-        lora_alpha=adapters.lora_alpha,
+        lora_alpha=adapters.lora_alpha,  # type: ignore[arg-type]  # peft divides it by r
         lora_dropout=adapters.lora_dropout,
         target_modules="all-linear" if adapters.target_modules == "all" else _names(adapters.target_modules),
         modules_to_save=_names(adapters.modules_to_save) or None,

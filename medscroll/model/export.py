@@ -121,13 +121,14 @@ def load_model(folder: str | Path, dtype: str = "auto", *, device: str = "cpu") 
     if kind_of(folder) == "adapter":
         return _merge_adapter(folder, dtype, device)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"cannot load the model: {str(error).splitlines()[0][:300]}", where=str(folder)
         ) from error
+    model, info = loaded
     _refuse_missing(info, folder)
     return model.eval()
 
@@ -242,8 +243,8 @@ def check_model(folder: Path) -> int:
                     raise CheckpointError(f"the weight {name} is not finite", where=str(path))
     try:
         # onto the meta device: names and shapes are matched, nothing is read into memory
-        _, info = AutoModelForCausalLM.from_pretrained(folder, device_map={"": "meta"}, output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, device_map={"": "meta"}, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"does not load: {str(error).splitlines()[0][:300]}", where=str(folder)) from error
-    _refuse_missing(info, folder)
+    _refuse_missing(loaded[1], folder)
     return scalars

@@ -87,7 +87,7 @@ def _pretrained_config(args: ModelArguments) -> PretrainedConfig:
 
     try:
         return AutoConfig.from_pretrained(
-            args.model_name_or_path,
+            str(args.model_name_or_path),
             cache_dir=args.cache_dir,
             revision=args.model_revision,
             trust_remote_code=args.trust_remote_code,
@@ -347,8 +347,8 @@ def _load_pretrained(
     if quantization is not None:
         options["quantization_config"] = quantization
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            args.model_name_or_path,
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(args.model_name_or_path),
             config=config,
             dtype=dtype,
             attn_implementation=attn_backend,
@@ -360,6 +360,7 @@ def _load_pretrained(
         )
     except OSError as error:
         raise _not_found("weights", str(args.model_name_or_path), "--model_name_or_path", error) from error
+    model, info = loaded
     restore_rope_buffers(model)
     missing = sorted(info["missing_keys"])
     if missing:

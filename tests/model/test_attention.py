@@ -28,7 +28,7 @@ SHAPES = {
 def build(name: str, attention: str) -> Any:
     from transformers import AutoModelForCausalLM
 
-    config = tiny_config(name.split("-")[0], **SHAPES[name])
+    config = tiny_config(name.partition("-")[0], **SHAPES[name])
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").train()
     model.set_attn_implementation(attention)
@@ -120,14 +120,14 @@ def test_varlen_gives_its_kernel_the_right_arguments(monkeypatch: pytest.MonkeyP
 
     calls: list[dict[str, Any]] = []
 
-    def recent(
+    def recent(  # noqa: PLR0917
         query: Any, key: Any, value: Any, cu_q: Any, cu_k: Any, max_q: int, max_k: int,
         *, scale: Any = None, window_size: Any = (-1, -1), enable_gqa: bool = False,
     ) -> Any:  # fmt: skip
         calls.append(locals())
         return torch.zeros_like(query)
 
-    def older(
+    def older(  # noqa: PLR0917
         query: Any, key: Any, value: Any, cu_q: Any, cu_k: Any, max_q: int, max_k: int, is_causal: bool = False
     ) -> Any:
         calls.append(locals())

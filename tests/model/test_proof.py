@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -22,14 +23,14 @@ def one_document_a_row(*args: Any, position_ids: Any = None, cu_seq_lens_q: Any 
     return kernels.per_document_attention(*args, position_ids=torch.arange(args[1].shape[2])[None], **kwargs)
 
 
-def uncausal(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any) -> Any:
+def uncausal(module: Any, query: Any, key: Any, value: Any, *_: Any, scaling: float, **kwargs: Any) -> Any:
     """A backend that keeps documents apart and lets them see their future."""
     borders = kernels.document_borders(1, query.shape[2], position_ids=None, cu_seq_lens=kwargs["cu_seq_lens_q"])
     pieces = [
         torch.nn.functional.scaled_dot_product_attention(
             query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], scale=scaling, enable_gqa=True
         )
-        for a, b in zip(borders, borders[1:], strict=False)
+        for a, b in itertools.pairwise(borders)
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2), None
 

@@ -1,0 +1,73 @@
+"""Run by `torchrun`: builds or loads a model under ZeRO-3 and saves its gathered weights from rank 0."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import torch
+
+from medscroll.config.arguments import AdapterArguments, ModelArguments
+from medscroll.model.load import build_model, load_config
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process that no file backs."""
+    with open("/proc/self/status", encoding="utf-8") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+
+def main() -> None:
+    """Arguments: model, scratch|load, dtype, output file."""
+    import deepspeed
+    from transformers.integrations import HfDeepSpeedConfig
+
+    name, mode, dtype, output = sys.argv[1:5]
+    deepspeed.init_distributed(dist_backend="gloo", verbose=False)
+    alive = HfDeepSpeedConfig(
+        {
+            "train_micro_batch_size_per_gpu": 1,
+            "zero_optimization": {"stage": 3},
+            "bf16": {"enabled": dtype == "bfloat16"},
+        }
+    )
+    args = ModelArguments(model_name_or_path=name, from_scratch=mode == "scratch")
+    config = load_config(args)
+    before, peak, done = anonymous_memory(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            peak[0] = max(peak[0], anonymous_memory())
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    model = build_model(
+        args, AdapterArguments(), config, dtype=getattr(torch, dtype), device="cpu", attn_backend="per_document", seed=7,
+        gradient_checkpointing=False,
+    )  # fmt: skip
+    done.set()
+    watcher.join()
+    sharded = all(parameter.numel() == 0 for parameter in model.parameters())
+    peaks = [torch.zeros(1, dtype=torch.int64) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(peaks, torch.tensor([peak[0] - before]))
+    weights = {}
+    if output != "-":
+        for key, parameter in model.named_parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):  # all ranks take part
+                weights[key] = parameter.detach().clone()
+        weights |= dict(model.named_buffers())
+    if torch.distributed.get_rank() == 0:
+        total = (
+            sum(parameter.ds_numel for parameter in model.parameters()) * torch.empty((), dtype=model.dtype).itemsize
+        )
+        print(f"RESULT sharded={sharded} model_bytes={total} peaks={[int(p) for p in peaks]}", flush=True)
+        if output != "-":
+            torch.save(weights, output)
+    assert alive.is_zero3()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
