@@ -6,13 +6,17 @@ A verb's module is imported only when it is called, so `medscroll --help` takes 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
+import time
 from collections.abc import Callable
 
 from medscroll import __version__
-from medscroll.errors import ConfigError, UserError
+from medscroll.errors import CapacityError, ConfigError, UserError
+
+SECONDS_FOR_LOCAL_RANK_0 = 5.0
 
 VERBS = {
     "sample": "write a synthetic bilingual corpus of made-up medical documents, for demos and tests",
@@ -38,19 +42,37 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"medscroll {__version__}")
         return 0
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
     try:
         return _verb(words[0])(words[1:])
     except UserError as error:
-        rank = os.environ.get("RANK")
-        prefix = f"medscroll: error (rank {rank}): " if rank not in (None, "0") else "medscroll: error: "
-        print(f"{prefix}{error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        _report(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _report(CapacityError("no space is left on the disk", error.filename, "free some, or write elsewhere"))
+    return UserError.exit_code
+
+
+def _report(error: UserError) -> None:
+    """Print a mistake once a node: the other ranks usually meet the same one, and are ended with the first that exits.
+
+    A rank that is still alive after the wait met it alone, and says so.
+    """
+    rank, local_rank = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
+    if local_rank != "0":
+        time.sleep(SECONDS_FOR_LOCAL_RANK_0)
+    place = f" (rank {rank})" if rank != "0" else ""
+    print(f"medscroll: error{place}: {error}", file=sys.stderr, flush=True)
 
 
 def _verb(name: str) -> Callable[[list[str]], int]:

@@ -13,7 +13,7 @@ class ModelArguments:
     """Which model, in which precision and with which attention."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A local folder in Hugging Face layout, a hub id, or a preset (--from_scratch)."}
+        default=None, metadata={"help": "A folder in Hugging Face layout, a hub id, or a preset (--from_scratch)."}
     )
     tokenizer_name_or_path: str | None = field(
         default=None, metadata={"help": "Tokenizer; default: the one that the data was prepared with, or the model's."}
@@ -50,9 +50,11 @@ class ModelArguments:
     rope_scaling: str | None = field(
         default=None, metadata={"help": "Extend the positions by scaling.", "choices": ["linear", "dynamic", "yarn"]}
     )
-    rope_factor: float | None = field(default=None, metadata={"help": "Factor of --rope_scaling."})
-    rope_theta: float | None = field(default=None, metadata={"help": "Base of the rotary embedding."})
-    max_position_embeddings: int | None = field(default=None, metadata={"help": "Number of positions of the model."})
+    rope_factor: float | None = field(default=None, metadata={"help": "Factor of --rope_scaling.", "least": 1})
+    rope_theta: float | None = field(default=None, metadata={"help": "Base of the rotary embedding.", "least": 1})
+    max_position_embeddings: int | None = field(
+        default=None, metadata={"help": "Number of positions of the model.", "least": 1}
+    )
 
 
 @dataclass
@@ -60,9 +62,9 @@ class AdapterArguments:
     """LoRA and QLoRA."""
 
     use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter instead of all parameters."})
-    lora_rank: int = field(default=16, metadata={"help": "Rank of LoRA."})
+    lora_rank: int = field(default=16, metadata={"help": "Rank of LoRA.", "least": 1})
     lora_alpha: float = field(default=32.0, metadata={"help": "Scale of LoRA."})
-    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout of LoRA."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout of LoRA.", "least": 0, "most": 1})
     target_modules: str = field(default="all", metadata={"help": "Comma list of modules; all: every linear layer."})
     modules_to_save: str | None = field(
         default=None, metadata={"help": "Comma list of modules trained in full and saved with the adapter."}
@@ -82,23 +84,30 @@ class DataArguments:
     validation_file_dir: str | None = field(default=None, metadata={"help": "Raw texts for validation only."})
     text_field: str | None = field(default=None, metadata={"help": "Field of JSON, CSV or Parquet with the text."})
     validation_fraction: float = field(
-        default=0.01, metadata={"help": "Share of documents held out by their hash (--train_file_dir)."}
+        default=0.01,
+        metadata={"help": "Share of documents held out by their hash (--train_file_dir).", "least": 0, "most": 0.99},
     )
     preprocessing_num_workers: int | None = field(
-        default=None, metadata={"help": "Processes that prepare --train_file_dir; default: all cores."}
+        default=None, metadata={"help": "Processes that prepare --train_file_dir; default: all cores.", "least": 1}
     )
     prepared_dir: str | None = field(
         default=None, metadata={"help": "Where prepared --train_file_dir is kept; default: ~/.cache/medscroll."}
     )
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Train on only this many blocks (rows), a seeded choice; default: all."}
+        default=None,
+        metadata={"help": "Train on only this many blocks (rows), a seeded choice; default: all.", "least": 1},
     )
     max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Evaluate only this many blocks (rows), a seeded choice; default: all."}
+        default=None,
+        metadata={"help": "Evaluate only this many blocks (rows), a seeded choice; default: all.", "least": 1},
     )
     replay_share: float | None = field(
         default=None,
-        metadata={"help": "Share of general-domain text in the data, as you mixed it; recorded, silences the note."},
+        metadata={
+            "help": "Share of general-domain text in the data, as you mixed it; recorded, silences the note.",
+            "least": 0,
+            "most": 1,
+        },
     )
 
 
@@ -107,12 +116,12 @@ class PackingArguments:
     """How documents become blocks."""
 
     block_size: int | None = field(
-        default=None, metadata={"help": "Most tokens in a row; default: the model's number of positions."}
+        default=None, metadata={"help": "Most tokens in a row; default: the model's number of positions.", "least": 2}
     )
-    group_by_text: bool = field(
-        default=True, metadata={"help": "Keep documents whole; false: concatenate and chunk."}
+    group_by_text: bool = field(default=True, metadata={"help": "Keep documents whole; false: concatenate and chunk."})
+    long_text_threshold: int = field(
+        default=1024, metadata={"help": "Tokens above which reports call a text long.", "least": 1}
     )
-    long_text_threshold: int = field(default=1024, metadata={"help": "Tokens above which reports call a text long."})
     overlong: str = field(
         default="split",
         metadata={
@@ -121,10 +130,11 @@ class PackingArguments:
         },
     )
     context_tokens: int = field(
-        default=64, metadata={"help": "Tokens before a continuation that are repeated as context, without loss."}
+        default=64,
+        metadata={"help": "Tokens before a continuation that are repeated as context, without loss.", "least": 0},
     )
     document_mask: bool = field(default=True, metadata={"help": "Attention stays inside a document."})
-    packing_seed: int = field(default=0, metadata={"help": "Seed of the windows of best-fit packing."})
+    packing_seed: int = field(default=0, metadata={"help": "Seed of the windows of best-fit packing.", "least": 0})
 
 
 @dataclass
@@ -135,8 +145,10 @@ class PrepareArguments:
     output_dir: str = field(default="", metadata={"help": "Folder for the prepared data."})
     tokenizer_name_or_path: str = field(default="", metadata={"help": "Tokenizer of the model to be trained."})
     text_field: str | None = field(default=None, metadata={"help": "Field of JSON, CSV or Parquet with the text."})
-    validation_fraction: float = field(default=0.01, metadata={"help": "Share of documents held out by their hash."})
-    num_workers: int | None = field(default=None, metadata={"help": "Processes; default: all cores."})
+    validation_fraction: float = field(
+        default=0.01, metadata={"help": "Share of documents held out by their hash.", "least": 0, "most": 0.99}
+    )
+    num_workers: int | None = field(default=None, metadata={"help": "Processes; default: all cores.", "least": 1})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run code that the tokenizer brings."})
     cache_dir: str | None = field(default=None, metadata={"help": "Where downloads from the hub are kept."})
     json: bool = field(default=False, metadata={"help": "Print the result as JSON."})

@@ -41,6 +41,7 @@ class FieldSpec:
         element: for a list field, the type of its elements.
         choices: the only values allowed; empty where any will do.
         inherited: declared by transformers and not changed by us (shown shortly in the help).
+        least, most: bounds of a number, both allowed.
     """
 
     name: str
@@ -56,6 +57,8 @@ class FieldSpec:
     owner: type
     inherited: bool
     enum: type[Enum] | None
+    least: float | None = None
+    most: float | None = None
 
     @property
     def is_bool(self) -> bool:
@@ -94,7 +97,15 @@ class FieldSpec:
             if len(raw) == 1 and str in self.members:
                 return raw[0]
             return [self._element(item) for item in raw]
-        return self._scalar(raw)
+        return self._within(self._scalar(raw))
+
+    def _within(self, value: Any) -> Any:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if self.least is not None and not value >= self.least:
+                raise ValueError(f"expects at least {self.least:g}, not {value}")
+            if self.most is not None and not value <= self.most:
+                raise ValueError(f"expects at most {self.most:g}, not {value}")
+        return value
 
     def _element(self, text: str) -> Any:
         if self.choices and text not in self.choices:
@@ -225,6 +236,8 @@ def field_specs(cls: type) -> list[FieldSpec]:
                 owner=cls,
                 inherited=field.name in base_defaults and _same(base_defaults[field.name], field.default),
                 enum=enum,
+                least=field.metadata.get("least"),
+                most=field.metadata.get("most"),
             )
         )
     return specs

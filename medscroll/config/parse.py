@@ -62,6 +62,13 @@ class _Given:
     name: str
     raw: Raw
     place: str
+    spelling: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The name as the user wrote it."""
+        name = self.spelling or self.name
+        return f"--{name}" if self.place == "flag" else name
 
 
 def parse_arguments(
@@ -77,7 +84,8 @@ def parse_arguments(
 
     Args:
         argv: the words after the verb.
-        classes: dataclasses whose fields are the flags; names are unique over all of them.
+        classes: dataclasses whose fields are the flags; names are unique over all of them. A `__post_init__` may
+            raise UserError or ValueError, which is collected too.
         verb: for the usage line.
         positional: the field that bare words fill.
         aliases: foreign flags and what they mean here.
@@ -88,8 +96,11 @@ def parse_arguments(
         SystemExit: after `--help`.
     """
     specs = {spec.name: spec for cls in classes for spec in field_specs(cls)}
-    if any(word in ("-h", "--help") for word in argv):
-        print_usage(verb, specs.values(), positional, aliases or {}, allow_config_file)
+    asked = [word for word in argv if word in ("-h", "--help", "--help_all", "--help-all")]
+    if asked:
+        print_usage(
+            verb, specs.values(), positional, aliases or {}, allow_config_file, in_full=len(asked[0]) > len("--help")
+        )
         raise SystemExit(0)
     reader = _Reader(specs, aliases or {}, positional, allow_config_file)
     reader.read(list(argv))
@@ -109,6 +120,7 @@ class _Reader:
         self.provenance: dict[str, str] = {}
         self.notes: list[str] = []
         self.problems: list[UserError] = []
+        self.first: dict[str, tuple[_Given, Any]] = {}
 
     def read(self, argv: list[str]) -> None:
         """Read the words, then the files they name, then set file values and after them flags."""
@@ -130,6 +142,10 @@ class _Reader:
         while at < len(argv):
             word = argv[at]
             at += 1
+            if word.startswith("-") and len(word) == 2 and word[1].isalpha():
+                remedy = "flags are long: --flag; see --help"
+                self.problems.append(ConfigError(f"unknown flag {word!r}", where="command line", remedy=remedy))
+                continue
             if not word.startswith("--") or word == "--":
                 is_file = self.allow_config_file and word.endswith((".yaml", ".yml"))
                 if is_file:
@@ -158,7 +174,7 @@ class _Reader:
         """How many words a flag takes at most, given the next one."""
         spec = self._spec(name)
         foreign = self.aliases.get(name)
-        boolean = (spec is not None and spec.is_bool) or (spec is None and getattr(foreign, "boolean", False))
+        boolean = spec.is_bool if spec is not None else bool(getattr(foreign, "boolean", False))
         if boolean:
             return 1 if next_word.lower() in TRUE_WORDS | FALSE_WORDS else 0
         return float("inf") if spec is not None and spec.is_list else 1
@@ -173,14 +189,14 @@ class _Reader:
         if spec is None and name.startswith("no_") and positive is not None and positive.is_bool and not words:
             return _Given(positive.name, "false", "flag")
         if not words:
+            foreign = self.aliases.get(name)
             if spec is not None and spec.is_bool:
                 return _Given(name, "true", "flag")
             if spec is not None and spec.constant is not None:
                 return _Given(name, spec.constant, "flag")
-            if spec is None and getattr(self.aliases.get(name), "boolean", False):
-                return _Given(name, "true", "flag")
-            if spec is not None:
-                self.problems.append(ConfigError(f"--{name} needs a value ({spec.type_name})"))
+            if spec is not None or (isinstance(foreign, Alias) and not foreign.boolean):
+                kind = f" ({spec.type_name})" if spec is not None else ""
+                self.problems.append(ConfigError(f"--{name} needs a value{kind}"))
                 return _Given("", "", "flag")
         if spec is not None and spec.is_list and len(words) != 1:
             return _Given(name, words, "flag")
@@ -190,42 +206,67 @@ class _Reader:
         if not given.name:
             return
         spec = self._spec(given.name)
-        where = f"--{given.name}" if given.place == "flag" else given.place
-        if spec is None:
-            self._take_foreign(given, where)
+        foreign = self.aliases.get(given.name) if not given.spelling else None
+        if isinstance(foreign, Alias):
+            self._take_alias(foreign, given)
+        elif isinstance(foreign, Refused):
+            self._take_refused(foreign, given)
+        elif spec is None:
+            self._take_unknown(given)
+        else:
+            self._set(spec, given)
+
+    def _set(self, spec: FieldSpec, given: _Given) -> None:
+        """Convert and keep a value; two spellings of one field must agree, and a repeated flag is named."""
+        where = "command line" if given.place == "flag" else given.place
+        try:
+            value = spec.convert(given.raw)
+        except ValueError as error:
+            self.problems.append(ConfigError(f"{given.shown} {error}", where=where))
+            return
+        before = self.first.get(spec.name)
+        if before is not None and before[0].place == given.place == "flag" and before[1] != value:
+            if before[0].shown != given.shown:
+                what = f"{before[0].shown} and {given.shown} say different things about {spec.name}"
+                self.problems.append(ConfigError(what, where=where, remedy=f"keep one; the name here is --{spec.name}"))
+            else:
+                self.notes.append(f"{given.shown} is given more than once; the last one counts: {value}")
+        self.first[spec.name] = (given, value)
+        self.values[spec.name] = value
+        self.provenance[spec.name] = given.place
+
+    def _take_alias(self, entry: Alias, given: _Given) -> None:
+        where = "command line" if given.place == "flag" else given.place
+        if not isinstance(given.raw, str):
+            self.problems.append(ConfigError(f"{given.shown} expects one value", where=where))
             return
         try:
-            self.values[spec.name] = spec.convert(given.raw)
-            self.provenance[spec.name] = given.place
+            translated = entry.apply(given.raw)
         except ValueError as error:
-            self.problems.append(ConfigError(f"{spec.name} {error}", where=where))
+            self.problems.append(ConfigError(f"{given.shown} {error}", where=where))
+            return
+        for name, value in translated.items():
+            self._take(_Given(name, value, given.place, spelling=given.name))
+        if entry.note:
+            self.notes.append(f"{given.shown} {given.raw}: {entry.note}")
 
-    def _take_foreign(self, given: _Given, where: str) -> None:
-        entry = self.aliases.get(given.name)
-        text = given.raw if isinstance(given.raw, str) else str(given.raw)
-        if isinstance(entry, Alias):
-            try:
-                translated = entry.apply(text)
-            except ValueError as error:
-                self.problems.append(ConfigError(f"{given.name} {error}", where=where))
-                return
-            for name, value in translated.items():
-                self._take(_Given(name, value, given.place))
-            if entry.note:
-                self.notes.append(f"--{given.name}: {entry.note}")
-        elif isinstance(entry, Refused):
-            if "*" in entry.harmless or text.lower() in entry.harmless:
-                self.notes.append(f"--{given.name} {text}: {entry.reason}")
-            else:
-                self.problems.append(
-                    ConfigError(f"--{given.name} has no meaning here: {entry.reason}", where, entry.instead)
-                )
-        else:
-            known = [*self.specs, *self.spelling, *(n for n, e in self.aliases.items() if not isinstance(e, Same))]
-            near = difflib.get_close_matches(given.name, known, n=1, cutoff=0.6)
-            kind = "flag" if given.place == "flag" else "key"
-            remedy = f"did you mean {'--' if kind == 'flag' else ''}{near[0]}?" if near else "see --help"
-            self.problems.append(ConfigError(f"unknown {kind} {given.name!r}", where=where, remedy=remedy))
+    def _take_refused(self, entry: Refused, given: _Given) -> None:
+        text = given.raw if isinstance(given.raw, str) else "..."
+        if "*" in entry.harmless or text.lower() in entry.harmless:
+            self.notes.append(f"{given.shown} {text}: {entry.reason}")
+            return
+        where = "command line" if given.place == "flag" else given.place
+        value = "" if "*" in entry.harmless or not entry.harmless else f" {text}"
+        what = f"{given.shown}{value} has no meaning here: {entry.reason}"
+        self.problems.append(ConfigError(what, where, entry.instead))
+
+    def _take_unknown(self, given: _Given) -> None:
+        known = [*self.specs, *self.spelling, *(n for n, e in self.aliases.items() if not isinstance(e, Same))]
+        near = difflib.get_close_matches(given.name, known, n=1, cutoff=0.6)
+        is_flag = given.place == "flag"
+        remedy = f"did you mean {'--' if is_flag else ''}{near[0]}?" if near else "see --help"
+        what = f"unknown {'flag' if is_flag else 'key'} {given.shown!r}"
+        self.problems.append(ConfigError(what, where="command line" if is_flag else given.place, remedy=remedy))
 
     def _take_words(self, words: list[str]) -> None:
         if not words:
@@ -238,8 +279,8 @@ class _Reader:
             if self.positional is None:
                 return
         spec = self.specs[self.positional.field]
-        self.values[spec.name] = list(words) if self.positional.many else spec.convert(words[0])
-        self.provenance[spec.name] = "flag"
+        raw: Raw = list(words) if self.positional.many else words[0]
+        self._set(spec, _Given(spec.name, raw, "flag"))
 
     def build(self, classes: Sequence[type]) -> Parsed:
         """The instances; raises all mistakes at once."""
@@ -258,6 +299,8 @@ class _Reader:
                 instances.append(cls(**own))
             except UserError as error:
                 self.problems.append(error)
+            except ValueError as error:
+                self.problems.append(ConfigError(str(error).strip() or f"{cls.__name__} cannot be made"))
         if self.problems:
             raise ConfigError.collect(self.problems)
         provenance = {name: self.provenance.get(name, "default") for name in self.specs}

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from medscroll.config.aliases import Aliases
+from medscroll.config.aliases import Alias, Aliases, Refused
 from medscroll.config.fields import FieldSpec
 
 if TYPE_CHECKING:
@@ -16,10 +16,16 @@ WIDTH = 100
 
 
 def print_usage(
-    verb: str, specs: Iterable[FieldSpec], positional: Positional | None, aliases: Aliases, allow_config_file: bool
+    verb: str,
+    specs: Iterable[FieldSpec],
+    positional: Positional | None,
+    aliases: Aliases,
+    allow_config_file: bool,
+    *,
+    in_full: bool = False,
 ) -> None:
-    """Print the help of a verb to standard output."""
-    listed = list(specs)
+    """Print the help of a verb to standard output; `in_full` explains the flags of transformers too."""
+    listed = [spec for spec in specs if not isinstance(aliases.get(spec.name), (Alias, Refused))]
     words = f" {positional.field.upper()}{' ...' if positional.many else ''}" if positional else ""
     recipe = " [RECIPE.yaml]" if allow_config_file else ""
     print(f"usage: medscroll {verb}{recipe}{words} [--flag value ...]\n")
@@ -31,13 +37,13 @@ def print_usage(
         own = [spec for spec in listed if spec.owner is owner]
         doc = (owner.__doc__ or owner.__name__).strip().splitlines()[0]
         print(doc)
-        for spec in (spec for spec in own if not spec.inherited):
+        for spec in (spec for spec in own if in_full or not spec.inherited):
             if positional is None or spec.name != positional.field:
                 _entry(f"--{spec.name} {spec.type_name}", f"{spec.help} {_default(spec)}".strip())
-        inherited = [spec.name for spec in own if spec.inherited]
+        inherited = [spec.name for spec in own if spec.inherited and not in_full]
         if inherited:
             names = textwrap.fill(", ".join(inherited), WIDTH - 4)
-            print(f"  and {len(inherited)} flags of transformers.TrainingArguments, with its defaults:")
+            print(f"  and {len(inherited)} flags of transformers.TrainingArguments, with its defaults (--help_all):")
             print(textwrap.indent(names, "    "))
         print()
     if aliases:

@@ -28,6 +28,9 @@ _Loader.add_implicit_resolver(
 )
 
 
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
 @dataclass(frozen=True)
 class Entry:
     """One key of the file: its name, its raw value and `file:line`."""
@@ -39,24 +42,25 @@ class Entry:
 
 def read_yaml(path: Path) -> tuple[list[Entry], list[UserError]]:
     """The entries of a YAML file and every mistake in its form; never raises for the user's mistakes."""
+    root: yaml.Node | None = None
+    problem: UserError | None = None
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except OSError as error:
-        return [], [ConfigError(f"cannot read the configuration file: {error.strerror}", where=str(path))]
+        problem = ConfigError(f"cannot read the configuration file: {error.strerror}", where=str(path))
     except UnicodeDecodeError as error:
-        return [], [ConfigError(f"the configuration file is not UTF-8 (byte {error.start})", where=str(path))]
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        return [], [ConfigError(f"not valid YAML: {error.problem or error.context}", where=f"{path}{line}")]
+        problem = ConfigError(f"the configuration file is not UTF-8 (byte {error.start})", where=str(path))
     except yaml.YAMLError as error:
-        return [], [ConfigError(f"not valid YAML: {str(error).splitlines()[0]}", where=str(path))]
-    if root is None:
-        return [], []
-    if not isinstance(root, yaml.MappingNode):
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = ConfigError(f"not valid YAML: {reason}", where=where)
+    if root is not None and not isinstance(root, yaml.MappingNode):
         message = "the configuration file must hold `key: value` lines"
-        return [], [ConfigError(message, where=f"{path}:{root.start_mark.line + 1}")]
-    return _entries(root, path)
+        problem = ConfigError(message, where=f"{path}:{root.start_mark.line + 1}")
+    if problem is not None:
+        return [], [problem]
+    return _entries(root, path) if root is not None else ([], [])
 
 
 def _entries(root: yaml.MappingNode, path: Path) -> tuple[list[Entry], list[UserError]]:
@@ -84,10 +88,18 @@ def _raw(node: yaml.Node) -> Raw:
         if not all(isinstance(item, yaml.ScalarNode) for item in node.value):
             raise ValueError("a list may hold plain values only")
         return [str(item.value) for item in node.value]
-    return dict(_construct(node))
+    value = _construct(node)
+    return value if isinstance(value, dict) else {}
 
 
 def _construct(node: yaml.Node) -> Any:
+    """The value of a nested node; keys are text as written, so that `on:` stays a word."""
+    if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) and node.tag not in _PLAIN_TAGS:
+        raise ValueError(f"the tag {node.tag} is not read here")
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _construct(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item) for item in node.value]
     loader = _Loader("")
     try:
         return loader.construct_document(node)
