@@ -60,14 +60,12 @@ def subscript(text: str) -> str:
 
 def _script(text: str, table: dict[str, str], mark: str) -> str:
     text = collapse(text)
-    if not text:
-        return ""
+    if not text or (mark == "^" and text.lower() in ("st", "nd", "rd", "th")):
+        return text
     if all(char in table for char in text):
         return "".join(table[char] for char in text)
     if not any(char.isalnum() for char in text):
         return text  # a footnote sign such as * or †, ®: the same on the line
-    if mark == "^" and text.lower() in ("st", "nd", "rd", "th"):
-        return text
     return f"{mark}{text}" if text[0] == "(" and text[-1] == ")" else f"{mark}({text})"
 
 
@@ -82,13 +80,19 @@ def inline_text(element: Any, skip: frozenset[str] = frozenset()) -> str:
     for child in element:
         name = local_name(child)
         if name and name not in skip:
-            text = child_text(child, name, skip)
-            before = next((part for part in reversed(parts) if part), "")
-            if name == "xref" and before[-1:].isalnum():
-                text = _citation_after_word(child, text)
-            parts.append(text)
+            append_child(parts, child, name, skip)
         parts.append(child.tail or "")
     return "".join(parts)
+
+
+def append_child(parts: list[str], child: Any, name: str, skip: frozenset[str] = frozenset()) -> None:
+    """Adds the text of one inline element to what stands before it."""
+    text = child_text(child, name, skip)
+    if name == "xref":
+        before = next((part for part in reversed(parts) if part), "")
+        if before[-1:].isalnum():
+            text = _citation_after_word(child, text)
+    parts.append(text)
 
 
 def child_text(child: Any, name: str, skip: frozenset[str] = frozenset()) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from medscroll.corpus.document import Section
 from medscroll.corpus.jats_inline import (
     alternatives_text,
+    append_child,
     child_text,
     collapse,
     inline_text,
@@ -149,7 +150,7 @@ class ArticleText:
                 self._block_element(child, name, level)
                 run = []
             elif name:
-                run.append(child_text(child, name))
+                append_child(run, child, name)
                 self._count_images(child, name)
             run.append(child.tail or "")
         self.block(collapse("".join(run)))

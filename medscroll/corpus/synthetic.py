@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from medscroll.corpus.synthetic_words import DOSES, KINDS, PATTERNS, UNITS, WORDS
 
 LEAST_CHARACTERS = 200
+LEAST_MAXIMUM = 1000  # of --max_characters: room for a title and some sentences
+_LEAST_SECTION = {"zh": 100, "en": 300}  # characters
 _MEDIAN_CHARACTERS = 1500
 _SIGMA = 1.2
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -53,7 +55,7 @@ def generate_documents(count: int, *, seed: int = 0, max_characters: int = 200_0
     Args:
         count: how many.
         seed: another seed gives another corpus.
-        max_characters: upper end of the lengths, at least 200.
+        max_characters: upper end of the lengths, at least 1,000.
     """
     for number in range(count):
         yield _document(number, seed, max_characters)
@@ -78,12 +80,18 @@ def _document(number: int, seed: int, max_characters: int) -> SyntheticDocument:
     title = title[0].upper() + title[1:]
     target = target_length(number, seed, max_characters)
     room = max(0, target - len(title))
+    outline = outline[: max(1, room // _LEAST_SECTION[lang])]  # a short document has fewer sections
     shares = [0.12] * len(outline)
-    shares[-2] = 1 - 0.12 * (len(outline) - 1)
+    shares[max(0, len(outline) - 2)] = 1 - 0.12 * (len(outline) - 1)
     sections = []
     for (heading, group), share in zip(outline, shares, strict=True):
         sections += writer.section(heading, group, round(room * share))
-    return SyntheticDocument(number, kind, lang, title, tuple(sections))
+    document = SyntheticDocument(number, kind, lang, title, tuple(sections))
+    while document.characters < LEAST_CHARACTERS:
+        heading, paragraphs = sections[-1]
+        sections[-1] = (heading, (*paragraphs, *writer.paragraphs(outline[-1][1], 0)))
+        document = SyntheticDocument(number, kind, lang, title, tuple(sections))
+    return document
 
 
 class _Writer:
@@ -101,14 +109,16 @@ class _Writer:
         written = []
         for part in range(1, parts + 1):
             name = heading if parts == 1 else f"{heading}（{part}）" if self._lang == "zh" else f"{heading} ({part})"
-            written.append((name, self._paragraphs(group, room // parts)))
+            written.append((name, self.paragraphs(group, room // parts)))
         return written
 
-    def _paragraphs(self, group: str, room: int) -> tuple[str, ...]:
+    def paragraphs(self, group: str, room: int) -> tuple[str, ...]:
+        """Paragraphs of about `room` characters together, at least one."""
         paragraphs: list[str] = []
         length = 0
         while not paragraphs or length < room:
-            patterns = self._random.sample(self._patterns[group], k=self._random.randint(1, 3))
+            most = 3 if room > 1000 else 1
+            patterns = self._random.sample(self._patterns[group], k=self._random.randint(1, most))
             if not paragraphs and group == "history":
                 patterns[0] = self._patterns[group][0]
             joined = ("" if self._lang == "zh" else " ").join(self._sentence(pattern) for pattern in patterns)

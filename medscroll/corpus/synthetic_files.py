@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 import zstandard
 
 from medscroll.corpus.files import atomic_file
-from medscroll.corpus.synthetic import LEAST_CHARACTERS, SyntheticDocument, generate_documents
+from medscroll.corpus.synthetic import LEAST_MAXIMUM, SyntheticDocument, generate_documents
 from medscroll.errors import ConfigError
 
 MARKER = ".medscroll_sample.json"  # tells that a folder holds a sample; never read as a document
@@ -120,10 +120,12 @@ def _check(folder: Path, documents: int, max_characters: int, validation: int, o
         problems.append(ConfigError("at least one document is needed", f"--documents {documents}", "give 1 or more"))
     if validation < 0:
         problems.append(ConfigError("a number of documents cannot be negative", f"--validation_documents {validation}"))
-    if max_characters < LEAST_CHARACTERS:
+    if max_characters < LEAST_MAXIMUM:
         problems.append(
             ConfigError(
-                "documents have at least 200 characters", f"--max_characters {max_characters}", "give 200 or more"
+                "the longest document needs room for 1,000 characters",
+                f"--max_characters {max_characters}",
+                "give 1000 or more",
             )
         )
     if folder.exists() and not folder.is_dir():
