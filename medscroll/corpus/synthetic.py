@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from medscroll.corpus.synthetic_words import DOSES, KINDS, PATTERNS, UNITS, WORDS
 
 LEAST_CHARACTERS = 200
-LEAST_MAXIMUM = 1000  # of --max_characters: room for a title and some sentences
+LEAST_MAXIMUM = 2000  # of --max_characters: room for a title and some sentences
 _LEAST_SECTION = {"zh": 100, "en": 300}  # characters
 _MEDIAN_CHARACTERS = 1500
 _SIGMA = 1.2
@@ -55,7 +55,7 @@ def generate_documents(count: int, *, seed: int = 0, max_characters: int = 200_0
     Args:
         count: how many.
         seed: another seed gives another corpus.
-        max_characters: upper end of the lengths, at least 1,000.
+        max_characters: upper end of the lengths, at least 2,000.
     """
     for number in range(count):
         yield _document(number, seed, max_characters)
@@ -109,7 +109,7 @@ class _Writer:
         written = []
         for part in range(1, parts + 1):
             name = heading if parts == 1 else f"{heading}（{part}）" if self._lang == "zh" else f"{heading} ({part})"
-            written.append((name, self.paragraphs(group, room // parts)))
+            written.append((name, self.paragraphs(group, room // parts - len(name) - 4)))
         return written
 
     def paragraphs(self, group: str, room: int) -> tuple[str, ...]:
@@ -122,10 +122,10 @@ class _Writer:
             if not paragraphs and group == "history":
                 patterns[0] = self._patterns[group][0]
             joined = ("" if self._lang == "zh" else " ").join(self._sentence(pattern) for pattern in patterns)
-            if paragraphs and length + len(joined) > room:
+            if paragraphs and length + len(joined) + 2 > room:
                 break
             paragraphs.append(joined)
-            length += len(joined)
+            length += len(joined) + 2  # and a blank line
         return tuple(paragraphs)
 
     def _sentence(self, pattern: str) -> str:

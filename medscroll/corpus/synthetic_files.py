@@ -123,9 +123,9 @@ def _check(folder: Path, documents: int, max_characters: int, validation: int, o
     if max_characters < LEAST_MAXIMUM:
         problems.append(
             ConfigError(
-                "the longest document needs room for 1,000 characters",
+                "the longest document needs room for 2,000 characters",
                 f"--max_characters {max_characters}",
-                "give 1000 or more",
+                "give 2000 or more",
             )
         )
     if folder.exists() and not folder.is_dir():
