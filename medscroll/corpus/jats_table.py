@@ -31,7 +31,8 @@ def table_lines(table: Any) -> list[str]:
         line = _row_line(row, names)
         if line:
             lines.append(line)
-    columns_line = [f"Columns: {' | '.join(names)}"] if any(names) else []
+    shown = names if names[0] else names[1:]
+    columns_line = [f"Columns: {' | '.join(shown)}"] if any(shown) else []
     return columns_line + lines
 
 

@@ -14,6 +14,7 @@ worker; JSON files that hold one list are loaded whole. Speed on one core, measu
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -26,7 +27,7 @@ from medscroll.corpus.document import Document, json_line
 from medscroll.corpus.files import JsonlWriter, read_jsonl_zst
 from medscroll.corpus.shards import Task, plan_tasks
 from medscroll.corpus.sources import Skipped, find_sources, scan_sources, sources_digest
-from medscroll.corpus.worker import TaskState, install_counter, load_state, run_task
+from medscroll.corpus.worker import TaskState, load_state, run_task, start_worker
 from medscroll.errors import CapacityError, DataError
 
 _FILES_SHARD = "files.jsonl.zst"
@@ -182,8 +183,11 @@ def _run_pool(
     states = []
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
+    stop = context.Event()
     before = report.done
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=install_counter, initargs=(counter,))
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=start_worker, initargs=(counter, stop, os.getpid())
+    )
     try:
         pending: set[Future[TaskState]] = {pool.submit(run_task, task, output_dir, text_field) for task in todo}
         while pending:
@@ -199,6 +203,7 @@ def _run_pool(
             "take fewer with --num_workers, or divide the largest files; what is finished is kept",
         ) from error
     finally:
+        stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

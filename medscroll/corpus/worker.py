@@ -7,6 +7,10 @@ everything is on disk; a later run goes on from there. Runs in the calling proce
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +24,9 @@ from medscroll.corpus.repair import repair_text
 from medscroll.corpus.shards import Part, Task
 
 SHARD_CHARACTERS = 64_000_000  # of text, after which a shard is closed
+_PARENT_SECONDS = 1.0  # between looks whether the parent still lives
 _counter: Any = None  # shared with the parent in a spawned worker
+_stop: Any = None
 
 
 @dataclass(slots=True)
@@ -48,13 +54,33 @@ class TaskState:
     sources: dict[str, list[int]] = field(default_factory=dict)
 
 
-def install_counter(counter: Any) -> None:
-    """Initializer of a spawned worker: where it adds up the bytes it has read."""
-    global _counter
-    _counter = counter
+class Stopped(Exception):
+    """The parent has given up (an error elsewhere, Ctrl-C); nobody waits for this task's result."""
+
+
+def start_worker(counter: Any, stop: Any, parent: int) -> None:
+    """Initializer of a spawned worker.
+
+    Args:
+        counter: shared integer to which the bytes read are added.
+        stop: shared event that ends the task at the next read.
+        parent: process id; the worker ends soon after it is gone, so that a killed run leaves nothing behind.
+    """
+    global _counter, _stop
+    _counter, _stop = counter, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)
 
 
 def _count(number: int) -> None:
+    if _stop is not None and _stop.is_set():
+        raise Stopped
     if _counter is not None:
         with _counter.get_lock():
             _counter.value += number

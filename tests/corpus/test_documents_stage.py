@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from medscroll.corpus import shards, sources, worker
@@ -242,3 +246,33 @@ def test_a_lost_or_cut_shard_is_written_again(corpus: Path, tmp_path: Path) -> N
     shard.write_bytes(shard.read_bytes()[:-5])
     write_documents([corpus], tmp_path / "out")
     assert texts_of(tmp_path / "out") == before
+
+
+def test_a_killed_run_leaves_no_process_and_goes_on(corpus: Path, tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"text": f"row {n} " * 200}) + "\n" for n in range(15_000))
+    (corpus / "many.jsonl").write_text(lines)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom medscroll.corpus.stage import write_documents\n"
+        "if __name__ == '__main__':\n"
+        "    write_documents([Path(sys.argv[1])], Path(sys.argv[2]), num_workers=2)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, str(script), str(corpus), str(tmp_path / "out")]
+    process = subprocess.Popen(command, env=environment)
+    children: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not document_shards(tmp_path / "out"):
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert process.poll() is None, "the run was over before it could be killed"
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    kept = len(texts_of(tmp_path / "out"))
+    assert 0 < kept < 15_840
+    summary = write_documents([corpus], tmp_path / "out")
+    assert summary.shards_reused > 0
+    assert summary.documents == len(texts_of(tmp_path / "out")) == 15_840
