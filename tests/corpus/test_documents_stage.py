@@ -261,9 +261,9 @@ def test_a_killed_run_leaves_no_process_and_goes_on(corpus: Path, tmp_path: Path
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, str(script), str(corpus), str(tmp_path / "out")]
     process = subprocess.Popen(command, env=environment)
-    children: list[psutil.Process] = []
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not document_shards(tmp_path / "out"):
+    states = tmp_path / "out" / "documents" / ".state"
+    while time.monotonic() < deadline and not list(states.glob("0*.json")):
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
     assert process.poll() is None, "the run was over before it could be killed"
