@@ -20,12 +20,12 @@ SECONDS_FOR_LOCAL_RANK_0 = 5.0
 
 VERBS = {
     "sample": "write a synthetic bilingual corpus of made-up medical documents, for demos and tests",
-    "prepare": "raw files to clean documents to token store, with ledger and report; resumable",
-    "pack": "what packing would do: blocks, fill, divided documents, balance, against truncation",
-    "inspect": "coloured tokens of a block: borders, cuts, context, targets",
+    "prepare": "raw files to clean documents to a token store, with ledger and report; resumable",
+    "pack": "what packing would do: blocks, fill, cut documents, balance, against concatenate-and-truncate",
+    "inspect": "the tokens of a block: borders, cuts, context, targets",
     "pretrain": "train a language model on whole documents, on one process or on many (torchrun)",
-    "export": "a run or checkpoint as a merged Hugging Face model",
-    "chat": "talk to a trained model",
+    "export": "the trained model of a run or checkpoint as one Hugging Face folder (adapters merged), checked",
+    "chat": "talk to the trained model of a run, checkpoint or export",
     "doctor": "the environment: versions, GPUs, attention backends, collectives, disk",
 }
 
