@@ -4,7 +4,7 @@ Order: a byte order mark decides. Zero bytes mean UTF-16 without a mark, if the 
 a binary file. Then strict UTF-8. Then UTF-16 without a mark, by the planes of its characters (Chinese text has its
 high bytes between 4E and 9F). Then strict GB18030, if what it gives looks like Chinese: Latin-1, Big5 and binary data
 often decode as GB18030 without an error. Everything else is an error that names the byte. Speed: decoding itself, and
-a check of at most 200,000 characters.
+a check of at most 40,000 characters.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _REMEDY = (
     "convert it to UTF-8 (`iconv -f ENCODING -t UTF-8`); UTF-8, UTF-16 and GB18030 are found by themselves, other "
     "encodings (Big5, Latin-1, Shift-JIS) cannot be told apart safely"
 )
-_SAMPLE = 200_000  # characters or bytes that evidence is taken from
+_SAMPLE = 200_000  # bytes that evidence is taken from
+_CHECKED = 20_000  # characters at either end that must look Chinese
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -117,7 +118,8 @@ def looks_chinese(text: str) -> bool:
     characters 8 % must be among the most frequent ones (3 % of twenty or more). Chinese books give 24 % and more; Big5,
     EUC-KR and Cyrillic read as GB18030 give 0 to 5 %.
     """
-    foreign = _NOT_ASCII.findall(text[:_SAMPLE])
+    sample = text if len(text) <= 2 * _CHECKED else text[:_CHECKED] + text[-_CHECKED:]
+    foreign = _NOT_ASCII.findall(sample)
     if not foreign:
         return True
     known = sum(1 for char in foreign if _in_gb2312(char))

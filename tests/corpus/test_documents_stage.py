@@ -249,8 +249,8 @@ def test_a_lost_or_cut_shard_is_written_again(corpus: Path, tmp_path: Path) -> N
 
 
 def test_a_killed_run_leaves_no_process_and_goes_on(corpus: Path, tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"text": f"row {n} " * 200}) + "\n" for n in range(15_000))
-    (corpus / "many.jsonl").write_text(lines)
+    for number in range(10):
+        (corpus / f"book{number}.txt").write_text(f"word {number} " * 150_000)
     script = tmp_path / "run.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom medscroll.corpus.stage import write_documents\n"
@@ -263,7 +263,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on(corpus: Path, tmp_path: Path
     process = subprocess.Popen(command, env=environment)
     deadline = time.monotonic() + 60
     states = tmp_path / "out" / "documents" / ".state"
-    while time.monotonic() < deadline and len(list(states.glob("0*.json"))) < 2:  # the first has only a reject
+    while time.monotonic() < deadline and len(list(states.glob("0*.json"))) < 2:  # the first may hold only a reject
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
     assert process.poll() is None, "the run was over before it could be killed"
@@ -272,7 +272,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on(corpus: Path, tmp_path: Path
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     kept = len(texts_of(tmp_path / "out"))
-    assert 0 < kept < 15_840
+    assert 0 < kept < 850
     summary = write_documents([corpus], tmp_path / "out")
     assert summary.shards_reused > 0
-    assert summary.documents == len(texts_of(tmp_path / "out")) == 15_840
+    assert summary.documents == len(texts_of(tmp_path / "out")) == 850
