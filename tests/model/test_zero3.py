@@ -71,6 +71,19 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     same(torch.load(tmp_path / "weights.pt"), {**dict(model.named_parameters()), **dict(model.named_buffers())})
 
 
+def test_a_deepspeed_checkpoint_alone_is_exported(tmp_path: Path) -> None:
+    """Partitioned weights without a consolidated copy, as DeepSpeed leaves them."""
+    from safetensors.torch import load_file
+
+    from medscroll.model.export import export, kind_of
+
+    sharded(2, "tiny", "checkpoint", "float32", str(tmp_path / "checkpoint-5"))
+    assert kind_of(tmp_path / "checkpoint-5") == "deepspeed"
+    folder = export(tmp_path, tmp_path.parent / f"{tmp_path.name}-out")
+    expected = {name: tensor for name, tensor in alone("tiny").items() if "inv_freq" not in name}
+    same(load_file(folder / "model.safetensors"), expected)
+
+
 @pytest.mark.slow
 def test_host_memory_of_building_two_billion_parameters_with_four_ranks() -> None:
     """Anonymous memory above the interpreter's: a share, the largest parameter twice, and the allocator's slack."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import torch
 
@@ -19,11 +23,15 @@ def anonymous_memory() -> int:
 
 
 def main() -> None:
-    """Arguments: model, scratch|load, dtype, output file."""
+    """Arguments: model, scratch|load|checkpoint, dtype, output file (a folder for a DeepSpeed checkpoint) or "-"."""
     import deepspeed
     from transformers.integrations import HfDeepSpeedConfig
 
     name, mode, dtype, output = sys.argv[1:5]
+    # DeepSpeed compiles its CPU communication once per cache folder; two environments that share one rebuild it under
+    # each other's feet.
+    own = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(tempfile.gettempdir()) / f"torch_extensions_{own}"))
     deepspeed.init_distributed(dist_backend="gloo", verbose=False)
     alive = HfDeepSpeedConfig(
         {
@@ -32,7 +40,7 @@ def main() -> None:
             "bf16": {"enabled": dtype == "bfloat16"},
         }
     )
-    args = ModelArguments(model_name_or_path=name, from_scratch=mode == "scratch")
+    args = ModelArguments(model_name_or_path=name, from_scratch=mode != "load")
     config = load_config(args)
     before, peak, done = anonymous_memory(), [0], threading.Event()
 
@@ -44,8 +52,8 @@ def main() -> None:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     model = build_model(
-        args, AdapterArguments(), config, dtype=getattr(torch, dtype), device="cpu", attn_backend="per_document", seed=7,
-        gradient_checkpointing=False,
+        args, AdapterArguments(), config, dtype=getattr(torch, dtype), device="cpu", attn_backend="per_document",
+        seed=7, gradient_checkpointing=False,
     )  # fmt: skip
     done.set()
     watcher.join()
@@ -53,7 +61,13 @@ def main() -> None:
     peaks = [torch.zeros(1, dtype=torch.int64) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(peaks, torch.tensor([peak[0] - before]))
     weights = {}
-    if output != "-":
+    if mode == "checkpoint":
+        optimizer = torch.optim.AdamW(model.parameters())
+        engine = deepspeed.initialize(model=model, optimizer=optimizer, config=alive.config)[0]
+        engine.save_checkpoint(output)  # all ranks take part
+        if torch.distributed.get_rank() == 0:
+            model.config.save_pretrained(output)
+    elif output != "-":
         for key, parameter in model.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter]):  # all ranks take part
                 weights[key] = parameter.detach().clone()
@@ -63,9 +77,10 @@ def main() -> None:
             sum(parameter.ds_numel for parameter in model.parameters()) * torch.empty((), dtype=model.dtype).itemsize
         )
         print(f"RESULT sharded={sharded} model_bytes={total} peaks={[int(p) for p in peaks]}", flush=True)
-        if output != "-":
+        if weights:
             torch.save(weights, output)
     assert alive.is_zero3()
+    torch.distributed.barrier()  # gloo aborts a rank whose partner has left
     torch.distributed.destroy_process_group()
 
 
