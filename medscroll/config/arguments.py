@@ -141,9 +141,9 @@ class PackingArguments:
 class PrepareArguments:
     """Raw files to documents to tokens."""
 
-    sources: list[str] = field(default_factory=list, metadata={"help": "Files and folders of raw texts."})
-    output_dir: str = field(default="", metadata={"help": "Folder for the prepared data."})
-    tokenizer_name_or_path: str = field(default="", metadata={"help": "Tokenizer of the model to be trained."})
+    sources: list[str] = field(metadata={"help": "Files and folders of raw texts."})
+    output_dir: str = field(metadata={"help": "Folder for the prepared data."})
+    tokenizer_name_or_path: str = field(metadata={"help": "Tokenizer of the model to be trained."})
     text_field: str | None = field(default=None, metadata={"help": "Field of JSON, CSV or Parquet with the text."})
     validation_fraction: float = field(
         default=0.01, metadata={"help": "Share of documents held out by their hash.", "least": 0, "most": 0.99}

@@ -40,7 +40,7 @@ class FieldSpec:
         members: the classes that a value may have, without None and enums (those are `choices`).
         element: for a list field, the type of its elements.
         choices: the only values allowed; empty where any will do.
-        inherited: declared by transformers and not changed by us (shown shortly in the help).
+        inherited: declared by transformers and not again by us (most are only listed in the help).
         least, most: bounds of a number, both allowed.
     """
 
@@ -208,12 +208,15 @@ def field_specs(cls: type) -> list[FieldSpec]:
     """Every field of a dataclass that can be set, in the order of declaration."""
     hints = typing.get_type_hints(cls)
     base = _hugging_face_base(cls)
-    base_defaults = {field.name: field.default for field in dataclasses.fields(base)} if base else {}
+    base_hints = typing.get_type_hints(base) if base is not None else {}
+    ours = {name for part in cls.__mro__ if base and not issubclass(base, part) for name in part.__annotations__}
     specs = []
     for field in dataclasses.fields(cls):
         if not field.init:
             continue
         members, element, optional, choices, enum = _analyse(hints[field.name])
+        if not choices and field.name in base_hints:  # a subclass that only changes a default may say `str`
+            choices = _analyse(base_hints[field.name])[3]
         if members and not members & {str, int, float, bool, list, dict, Path}:
             continue  # an object that no text can give, such as accelerate's ParallelismConfig
         default = field.default
@@ -234,14 +237,10 @@ def field_specs(cls: type) -> list[FieldSpec]:
                 aliases=tuple(alias.lstrip("-").replace("-", "_") for alias in aliases),
                 constant=field.metadata.get("const") if field.metadata.get("nargs") == "?" else None,
                 owner=cls,
-                inherited=field.name in base_defaults and _same(base_defaults[field.name], field.default),
+                inherited=field.name in base_hints and field.name not in ours,
                 enum=enum,
                 least=field.metadata.get("least"),
                 most=field.metadata.get("most"),
             )
         )
     return specs
-
-
-def _same(first: Any, second: Any) -> bool:
-    return first is second or (type(first) is type(second) and bool(first == second))

@@ -47,6 +47,7 @@ HUGGING_FACE_ALIASES: Aliases = {
     ),
     "activation_checkpointing": Alias(to("gradient_checkpointing", boolean), boolean=True),
     "activation_checkpointing_kwargs": Alias(to("gradient_checkpointing_kwargs")),
+    "use_liger_kernel": Alias(to("use_liger", boolean), boolean=True),
     # former flags without a successor
     "logging_dir": Refused(_TENSORBOARD, "TENSORBOARD_LOGGING_DIR=DIR in the environment"),
     "overwrite_output_dir": Refused(

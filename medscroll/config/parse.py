@@ -120,6 +120,7 @@ class _Reader:
         self.provenance: dict[str, str] = {}
         self.notes: list[str] = []
         self.problems: list[UserError] = []
+        self.mistaken: set[str] = set()  # fields that were given, wrongly: they are not missing too
         self.first: dict[str, tuple[_Given, Any]] = {}
 
     def read(self, argv: list[str]) -> None:
@@ -197,6 +198,7 @@ class _Reader:
             if spec is not None or (isinstance(foreign, Alias) and not foreign.boolean):
                 kind = f" ({spec.type_name})" if spec is not None else ""
                 self.problems.append(ConfigError(f"--{name} needs a value{kind}"))
+                self.mistaken.add(spec.name if spec is not None else name)
                 return _Given("", "", "flag")
         if spec is not None and spec.is_list and len(words) != 1:
             return _Given(name, words, "flag")
@@ -222,7 +224,9 @@ class _Reader:
         try:
             value = spec.convert(given.raw)
         except ValueError as error:
-            self.problems.append(ConfigError(f"{given.shown} {error}", where=where))
+            meaning = f"--{spec.name} {spec.type_name}: {spec.help}" if spec.help else None
+            self.problems.append(ConfigError(f"{given.shown} {error}", where, meaning))
+            self.mistaken.add(spec.name)
             return
         before = self.first.get(spec.name)
         if before is not None and before[0].place == given.place == "flag" and before[1] != value:
@@ -284,12 +288,11 @@ class _Reader:
 
     def build(self, classes: Sequence[type]) -> Parsed:
         """The instances; raises all mistakes at once."""
-        missing = [
-            ConfigError(f"--{name} is missing", remedy=spec.help or None)
-            for name, spec in self.specs.items()
-            if spec.required and name not in self.values
-        ]
-        self.problems += missing
+        bare = self.positional.field if self.positional is not None else None
+        for name, spec in self.specs.items():
+            if spec.required and name not in self.values and name not in self.mistaken:
+                shown = name.upper() if name == bare else f"--{name}"
+                self.problems.append(ConfigError(f"{shown} is missing", remedy=spec.help or None))
         instances = []
         for cls in classes:
             own = {name: value for name, value in self.values.items() if self.specs[name].owner is cls}

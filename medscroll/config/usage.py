@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from medscroll.config.parse import Positional
 
 WIDTH = 100
+# Flags of transformers that most runs name: explained in the short help too.
+COMMON = frozenset(
+    {
+        "output_dir", "resume_from_checkpoint", "deepspeed", "max_steps", "eval_steps", "fp16", "optim", "use_cpu",
+        "dataloader_num_workers", "ddp_timeout",
+    }
+)  # fmt: skip
 
 
 def print_usage(
@@ -37,17 +44,22 @@ def print_usage(
         own = [spec for spec in listed if spec.owner is owner]
         doc = (owner.__doc__ or owner.__name__).strip().splitlines()[0]
         print(doc)
-        for spec in (spec for spec in own if in_full or not spec.inherited):
+        for spec in (spec for spec in own if in_full or not _listed_only(spec)):
             if positional is None or spec.name != positional.field:
-                _entry(f"--{spec.name} {spec.type_name}", f"{spec.help} {_default(spec)}".strip())
-        inherited = [spec.name for spec in own if spec.inherited and not in_full]
-        if inherited:
-            names = textwrap.fill(", ".join(inherited), WIDTH - 4)
-            print(f"  and {len(inherited)} flags of transformers.TrainingArguments, with its defaults (--help_all):")
+                kind = spec.type_name if in_full or len(spec.type_name) < WIDTH else "name"
+                _entry(f"--{spec.name} {kind}", f"{spec.help} {_default(spec)}".strip())
+        listed_only = [spec.name for spec in own if _listed_only(spec) and not in_full]
+        if listed_only:
+            names = textwrap.fill(", ".join(listed_only), WIDTH - 4)
+            print(f"  and {len(listed_only)} flags of transformers.TrainingArguments, with its defaults (--help_all):")
             print(textwrap.indent(names, "    "))
         print()
     if aliases:
         print("Flags of MedicalGPT are understood or refused with what to use instead; see docs/guide.md.")
+
+
+def _listed_only(spec: FieldSpec) -> bool:
+    return spec.inherited and spec.name not in COMMON
 
 
 def _default(spec: FieldSpec) -> str:

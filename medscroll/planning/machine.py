@@ -101,9 +101,8 @@ def network() -> list[Finding]:
     devices = sorted(path.name for path in Path("/sys/class/infiniband").glob("*"))
     findings.append(Finding(group, "InfiniBand", ", ".join(devices) or "none", "ok" if devices else "absent"))
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-    findings.append(
-        Finding(group, "hub", "offline (HF_HUB_OFFLINE): local files only" if offline else "asked where a name is no folder")
-    )
+    hub = "offline (HF_HUB_OFFLINE): local files only" if offline else "asked where a model's name is no folder"
+    findings.append(Finding(group, "hub", hub))
     for variable, value in sorted(os.environ.items()):
         if variable.startswith(PREFIXES) and not any(word in variable for word in SECRETS):
             findings.append(Finding(group, variable, value))

@@ -46,7 +46,7 @@ def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_the_table_of_verbs_repeats_each_module(verb: str) -> None:
     module = importlib.import_module(f"medscroll.cli.{verb}")
-    assert module.SUMMARY == VERBS[verb]
+    assert VERBS[verb] == module.SUMMARY
 
 
 def test_every_module_of_a_verb_is_in_the_table() -> None:

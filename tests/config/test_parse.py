@@ -242,8 +242,9 @@ def test_the_flags_of_transformers_are_flags_here(tmp_path: Path, capsys: pytest
     (given,) = parse_arguments([str(recipe), *words.split()], (TrainingArguments,), verb="pretrain")
     assert (given.learning_rate, given.optim, given.tf32, given.bf16) == (1e-5, "adamw_torch", True, True)
     assert (given.save_strategy, given.lr_scheduler_kwargs) == ("no", {"min_lr_rate": 0.1})
-    with pytest.raises(ConfigError, match="must be one of"):
-        parse_arguments(["--optim", "adamq"], (TrainingArguments,), verb="pretrain")
+    for flag in ("--optim", "--eval_strategy", "--save_strategy", "--lr_scheduler_type"):
+        with pytest.raises(ConfigError, match="must be one of"):
+            parse_arguments([flag, "adamq"], (TrainingArguments,), verb="pretrain")
     with pytest.raises(SystemExit):
         parse_arguments(["--help"], (TrainingArguments,), verb="pretrain")
     short = capsys.readouterr().out
@@ -258,7 +259,7 @@ def test_the_flags_of_transformers_are_flags_here(tmp_path: Path, capsys: pytest
 def test_a_number_out_of_bounds_is_a_mistake_with_the_bound() -> None:
     from medscroll.config.arguments import DataArguments, PackingArguments
 
-    words = "--block_size 1 --context_tokens -1 --validation_fraction 1.5 --max_eval_samples 0".split()
+    words = ["--block_size=1", "--context_tokens", "-1", "--validation_fraction=1.5", "--max_eval_samples=0"]
     with pytest.raises(ConfigError) as caught:
         parse_arguments(words, (DataArguments, PackingArguments), verb="pretrain")
     text = str(caught.value)
@@ -271,3 +272,10 @@ def test_a_number_out_of_bounds_is_a_mistake_with_the_bound() -> None:
         assert part in text
     (_, packing) = parse_arguments(["--block_size", "2"], (DataArguments, PackingArguments), verb="pretrain")
     assert packing.block_size == 2
+
+
+def test_a_flag_that_was_given_wrongly_is_not_missing_too() -> None:
+    text = mistakes("--output_dir")
+    assert "--output_dir needs a value" in text
+    assert "is missing" not in text
+    assert "OUTPUT_DIR is missing" in mistakes(positional=Positional(field="output_dir"))
