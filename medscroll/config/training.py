@@ -26,6 +26,15 @@ class TrainingArguments(transformers.TrainingArguments):
     Fields of None are chosen by `medscroll.engine.defaults` once the model, the data and the devices are known.
     """
 
+    output_dir: str | None = field(default="run", metadata={"help": "The run folder: what a run says about itself."})
+    deepspeed: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "zero1 | zero2 | zero3 | zero2_offload | zero3_offload | none, or a DeepSpeed JSON file."},
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "true: the last whole checkpoint; auto: the same, or start anew; or a checkpoint folder."},
+    )
     learning_rate: float | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": f"Peak learning rate {AUTO_HELP}."}
     )
@@ -70,7 +79,7 @@ class TrainingArguments(transformers.TrainingArguments):
     eval_strategy: str = field(  # type: ignore[assignment]
         default="no", metadata={"help": "no | steps | epoch; before and after training is always evaluated."}
     )
-    report_to: None | str | list[str] = field(default="none", metadata={"help": "tensorboard, wandb, swanlab, ..."})
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "tensorboard, wandb, swanlab, ..."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column that a block carries."})
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Search for parameters without gradient; decoders have none."}

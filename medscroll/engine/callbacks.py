@@ -13,9 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from medscroll.config.training import TrainingArguments
 from medscroll.engine.run_folder import EventLog
 from medscroll.engine.step_record import StepRecord
 
@@ -62,27 +61,22 @@ class Progress(TrainerCallback):
         self.seconds_per_step: float | None = None
         self.last_step = 0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Start the clock."""
         self.last_time, self.last_step = time.perf_counter(), state.global_step
         self.record.start_window()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the event of a step that is not logged; logged ones are written with their loss."""
         self.record.finish_step()
         if not control.should_log:
             self.events.write({"type": "step", "step": state.global_step, **self.record.last_step})
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Print and write a training log or an evaluation."""
-        logs = logs or {}
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Print and write a training log or an evaluation (`logs` in `kwargs`)."""
+        logs: dict[str, float] = kwargs.get("logs") or {}
         if "eval_loss" in logs:
             self._evaluation(state, logs)
         elif "loss" in logs:
@@ -148,7 +142,7 @@ class TimedCheckpoint(TrainerCallback):
         self.since = time.monotonic()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Ask for a checkpoint where it is time; every rank enters the broadcast."""
         if self.seconds <= 0 or not control.should_log or state.global_step >= state.max_steps:

@@ -9,10 +9,13 @@ offloaded; nothing needs a compiler at run time.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import json
 import os
+import platform
 import socket
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ NAMES = ("zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 
 
 def load_deepspeed(value: str | dict[str, Any] | None, *, on_gpu: bool = True) -> dict[str, Any] | None:
-    """The DeepSpeed configuration that `--deepspeed value` names; None without DeepSpeed.
+    """The DeepSpeed configuration that `--deepspeed value` names; None without it, or for "none" (over a recipe).
 
     Args:
         value: one of `NAMES`, the path of a JSON file, or a dictionary.
@@ -33,7 +36,7 @@ def load_deepspeed(value: str | dict[str, Any] | None, *, on_gpu: bool = True) -
         EnvironmentError_: DeepSpeed is not installed.
         ConfigError: neither a known name nor a readable JSON file.
     """
-    if value is None:
+    if value is None or value == "none":
         return None
     if importlib.util.find_spec("deepspeed") is None:
         raise missing_package("deepspeed", "deepspeed", f"--deepspeed {value}")
@@ -95,4 +98,9 @@ def join_deepspeed() -> None:
     """
     import deepspeed
 
+    if not os.environ.get("TORCH_EXTENSIONS_DIR"):
+        # On a CPU DeepSpeed compiles its shared-memory collectives into a folder of the user's home, which another
+        # environment or node may be rebuilding at that moment: a hang, or a crash.
+        key = hashlib.sha256(f"{sys.prefix} {platform.node()}".encode()).hexdigest()[:12]
+        os.environ["TORCH_EXTENSIONS_DIR"] = str(Path.home() / ".cache" / "medscroll" / "torch_extensions" / key)
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)

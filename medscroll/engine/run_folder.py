@@ -70,7 +70,7 @@ def environment() -> dict[str, Any]:
     """Versions and devices of this process, for `environment.json`."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             versions[name] = metadata.version(name)

@@ -29,7 +29,7 @@ from medscroll.engine.topology import Topology, training_device
 from medscroll.engine.trainer import BlockTrainer, cursor_at
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
-from medscroll.model.liger import choose_liger
+from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
 from medscroll.packing.cursor import Cursor
 from medscroll.packing.dataset import PackedDataset
@@ -78,69 +78,42 @@ def run_session(
     """
     say = print if place.is_main else _silent
     device = training_device(place, args.use_cpu)
-    on_gpu = device.type == "cuda"
     output_dir = Path(args.output_dir or "run")
     resume = checkpoint_files.find_resume(args.resume_from_checkpoint, output_dir)
-    deepspeed_name = args.deepspeed
-    deepspeed = load_deepspeed(args.deepspeed, on_gpu=on_gpu)
+    deepspeed_name, deepspeed = args.deepspeed, load_deepspeed(args.deepspeed, on_gpu=device.type == "cuda")
     check_adapters(adapters, from_scratch=model_args.from_scratch, device=device)
     parameters = count_parameters(data.config, model_args.trust_remote_code)
-    adapter = adapters.use_peft
-    situation = Situation(
-        parameters=parameters,
-        on_gpu=on_gpu,
-        gpu_has_bf16=on_gpu and torch.cuda.is_bf16_supported(),
-        from_scratch=model_args.from_scratch,
-        adapter=adapter,
-        has_validation=data.validation is not None and resume is None,
-    )
-    choices = fill_defaults(args, situation)
-    dtype, dtype_choice = weight_dtype(model_args, args, zero_stage(deepspeed), adapter)
-    trust = model_args.trust_remote_code
-    computing = compute_dtype(args, dtype)
-    backend = choose_backend(model_args.attn_backend, data.config, computing, device, trust_remote_code=trust)
-    liger = choose_liger(model_args.use_liger, data.config, device)
-    args.use_liger_kernel = liger.use
-    choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
-    choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
-    if not on_gpu:
-        args.use_cpu, args.dataloader_pin_memory = True, False
-    if args.gradient_checkpointing and args.gradient_checkpointing_kwargs is None:
-        args.gradient_checkpointing_kwargs = {"use_reentrant": False}
-        if hasattr(args, "activation_checkpointing_kwargs"):
-            args.activation_checkpointing_kwargs = args.gradient_checkpointing_kwargs
     flops = model_flops(data.config, parameters)
+    setup = choose(
+        data, model_args, args, Context(device, zero_stage(deepspeed), parameters, adapters.use_peft, resume)
+    )
     schedule = make_schedule(data, args, place.world_size, flops)
     output_dir.mkdir(parents=True, exist_ok=True)
     check_resume(resume, schedule, deepspeed is not None, place.world_size)
     if args.save_minutes > 0 or args.save_strategy != "no":
-        trainable = parameters if not adapter else parameters // 100
-        size = checkpoint_files.checkpoint_bytes(trainable, parameters - trainable, dtype.itemsize, adapter)
+        trainable = parameters // 100 if adapters.use_peft else parameters
+        frozen = parameters - trainable
+        size = checkpoint_files.checkpoint_bytes(trainable, frozen, setup.dtype.itemsize, adapters.use_peft)
         say(checkpoint_files.check_disk(output_dir, size, args.save_total_limit or 1))
     if place.is_main:
         resolved = {**data.resolved, **plain_arguments(args), "deepspeed": deepspeed_name}
-        write_config(output_dir, resolved, [str(choice) for choice in choices])
+        write_config(output_dir, resolved, [str(choice) for choice in setup.choices])
         write_json(output_dir / "environment.json", environment())
-    say("\n".join(["Chosen automatically (give the flag to change it):", *[f"  {choice}" for choice in choices]]))
+    say("\n".join(["Chosen automatically (give the flag to change it):", *[f"  {c}" for c in setup.choices]]))
     say(batch_in_words(schedule, args, place.world_size))
 
-    args.deepspeed = deepspeed
-    if deepspeed is not None:
-        single_process_environment()
-    args.start()
-    if deepspeed is not None:
-        join_deepspeed()
+    open_process_group(args, deepspeed)
     model = build_model(
         model_args,
         adapters,
         data.config,
-        dtype=dtype,
+        dtype=setup.dtype,
         device=device,
-        attn_backend=backend.name,
+        attn_backend=setup.attn_backend,
         seed=args.seed,
         gradient_checkpointing=bool(args.gradient_checkpointing),
     )
-    trainer = make_trainer(data, args, model, schedule, flops, place, device)
+    trainer = make_trainer(data, args, model, schedule=schedule, flops=flops, place=place, device=device)
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
         say(f"resuming from {resume}")
@@ -150,9 +123,72 @@ def run_session(
         trainer.evaluate()
     ledger = trainer.write_ledger()
     if place.is_main:
-        plot = plot_loss(output_dir)
-        say(finish_in_words(output_dir, ledger, plot))
+        say(finish_in_words(output_dir, ledger, plot_loss(output_dir)))
     return trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the automatic choices depend on, beside the flags: device, ZeRO stage, size, adapter, checkpoint."""
+
+    device: torch.device
+    zero_stage: int
+    parameters: int
+    adapter: bool
+    resume: Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What was chosen: dtype of the weights, attention, and everything as it is printed."""
+
+    dtype: torch.dtype
+    attn_backend: str
+    choices: list[Choice]
+
+
+def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments, context: Context) -> Setup:
+    """Fill what the flags left open in `args`, prove the attention backend, and say what was chosen and why.
+
+    Raises:
+        UserError: a backend or kernel that was asked for is absent or fails.
+    """
+    device, on_gpu = context.device, context.device.type == "cuda"
+    situation = Situation(
+        parameters=context.parameters,
+        on_gpu=on_gpu,
+        gpu_has_bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        from_scratch=model_args.from_scratch,
+        adapter=context.adapter,
+        has_validation=data.validation is not None and context.resume is None,
+    )
+    choices = fill_defaults(args, situation)
+    dtype, dtype_choice = weight_dtype(model_args, args, context.zero_stage, context.adapter)
+    trust, computing = model_args.trust_remote_code, compute_dtype(args, dtype)
+    backend = choose_backend(model_args.attn_backend, data.config, computing, device, trust_remote_code=trust)
+    liger = choose_liger(model_args.use_liger, data.config, device)
+    args.use_liger_kernel = liger.use
+    if liger.use and args.liger_kernel_config is None:
+        args.liger_kernel_config = liger_kernels(zero3=context.zero_stage == 3)
+    if not on_gpu:
+        args.use_cpu, args.dataloader_pin_memory = True, False
+    if args.gradient_checkpointing and args.gradient_checkpointing_kwargs is None:
+        args.gradient_checkpointing_kwargs = {"use_reentrant": False}
+        if hasattr(args, "activation_checkpointing_kwargs"):
+            args.activation_checkpointing_kwargs = args.gradient_checkpointing_kwargs
+    choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
+    choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
+    return Setup(dtype, backend.name, choices)
+
+
+def open_process_group(args: TrainingArguments, deepspeed: dict[str, Any] | None) -> None:
+    """Start HF's half of the arguments, which opens the process group, and let DeepSpeed join; every rank."""
+    args.deepspeed = deepspeed
+    if deepspeed is not None:
+        single_process_environment()
+    args.start()
+    if deepspeed is not None:
+        join_deepspeed()
 
 
 def make_schedule(data: StageData, args: TrainingArguments, ranks: int, flops: ModelFlops) -> ScheduledBlocks:
@@ -178,6 +214,7 @@ def make_trainer(
     data: StageData,
     args: TrainingArguments,
     model: torch.nn.Module,
+    *,
     schedule: ScheduledBlocks,
     flops: ModelFlops,
     place: Topology,

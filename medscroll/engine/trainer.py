@@ -90,8 +90,8 @@ class BlockTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # `Progress` prints the line
 
     def _loader(self, schedule: ScheduledBlocks, batch_size: int) -> DataLoader:
-        loader = DataLoader(
-            schedule,
+        loader: DataLoader[Any] = DataLoader(
+            schedule,  # type: ignore[arg-type]  # map-style by its methods
             batch_size=batch_size,
             sampler=SequentialSampler(schedule),
             collate_fn=collate_with_counts,
@@ -133,9 +133,7 @@ class BlockTrainer(Trainer):
         real = [block for block in self._micro_blocks if block >= 0]
         if not real:
             return 0.0
-        return self.flops.of(
-            float(self.record.block_tokens[real].sum()), float(self.record.block_squares[real].sum())
-        )
+        return self.flops.of(float(self.record.block_tokens[real].sum()), float(self.record.block_squares[real].sum()))
 
     def evaluate(  # type: ignore[override]
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -171,12 +169,12 @@ class BlockTrainer(Trainer):
         consumption.load_state_dict(merged)
         ledger = self.stage_ledger(consumption)
         if self.args.should_save:
-            write_json(Path(self.args.output_dir) / "ledger.json", ledger)
+            write_json(Path(str(self.args.output_dir)) / "ledger.json", ledger)
         return ledger
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """A checkpoint with cursor and ledger; manifest after all ranks, old checkpoints removed after the manifest."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         with self._no_rotation():
             super()._save_checkpoint(model, trial)
         consumption = self.merged_consumption()  # also a barrier: no rank is still writing its shard afterwards

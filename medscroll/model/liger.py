@@ -26,6 +26,23 @@ class LigerChoice:
     reason: str
 
 
+def liger_kernels(*, zero3: bool) -> dict[str, bool]:
+    """Which of Liger's kernels a run switches off or on: `TrainingArguments.liger_kernel_config`.
+
+    RoPE stays with transformers: liger-kernel 0.8.5 takes a CuTe kernel for it where that compiler is installed, and
+    compiles it anew for every row length (0.5 s each on an H200, and packed rows have many lengths).
+    Under ZeRO-3 the loss is not fused with lm_head: the fused kernel reads lm_head's weight outside of its module,
+    where DeepSpeed does not gather it (the backward pass ends in a size of 0 against hidden_size); then the logits are
+    made, tokens x vocabulary, and the loss alone is Liger's.
+
+    Args:
+        zero3: whether DeepSpeed shards the weights.
+    """
+    if zero3:
+        return {"rope": False, "fused_linear_cross_entropy": False, "cross_entropy": True}
+    return {"rope": False}
+
+
 def choose_liger(requested: str, config: PretrainedConfig, device: torch.device | str) -> LigerChoice:
     """Decides `--use_liger auto|true|false` for a model and device.
 

@@ -23,10 +23,10 @@ from medscroll.engine.trainer import BlockTrainer
 from medscroll.errors import CapacityError, ConfigError, UserError
 from medscroll.model.load import check_positions, check_vocabulary, load_config, load_tokenizer
 from medscroll.packing.dataset import PackedDataset
+from medscroll.packing.inputs import raw_input_bytes
 from medscroll.packing.job import read_manifest
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.plan import PackPlan, load_or_pack
-from medscroll.packing.inputs import raw_input_bytes
 from medscroll.packing.prepare import prepare_once
 from medscroll.packing.store import TokenStore
 
@@ -43,6 +43,7 @@ def pretrain(
     data_args: DataArguments,
     packing: PackingArguments,
     args: TrainingArguments,
+    *,
     notes: list[str],
 ) -> BlockTrainer:
     """Train on packed documents; returns the Trainer, whose model stays loaded.
@@ -89,9 +90,7 @@ def pretrain(
     return run_session(data, model_args, adapters, args, place)
 
 
-def check_flags(
-    model_args: ModelArguments, data_args: DataArguments, args: TrainingArguments, place: Topology
-) -> None:
+def check_flags(model_args: ModelArguments, data_args: DataArguments, args: TrainingArguments, place: Topology) -> None:
     """Check what needs no data and no model, and report every mistake at once.
 
     Raises:

@@ -16,11 +16,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     launch.run(1, ["sample", str(folder / "raw"), "--documents", "60", "--seed", "1", "--max_characters", "20000"])
     tokenizer = [str(folder / "raw"), str(folder / "tokenizer"), "--vocab_size", "1000"]
     launch.run(1, tokenizer, module="medscroll.model.tokenizer_training")
-    launch.run(
-        1,
-        ["prepare", str(folder / "raw"), "--output_dir", str(folder / "data"), "--num_workers", "1"]
-        + ["--tokenizer_name_or_path", str(folder / "tokenizer"), "--validation_fraction", "0.05"],
-    )
+    prepare = ["prepare", str(folder / "raw"), "--output_dir", str(folder / "data"), "--num_workers", "1"]
+    prepare += ["--tokenizer_name_or_path", str(folder / "tokenizer"), "--validation_fraction", "0.05"]
+    launch.run(1, prepare)
     return folder / "data"
 
 

@@ -1,4 +1,4 @@
-"""Run under `torchrun`: trains as `medscroll pretrain` does, then saves the trained model's logits (all ranks forward)."""
+"""Run under `torchrun`: trains as `medscroll pretrain` does, then saves the trained model's logits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from medscroll.config.arguments import AdapterArguments, DataArguments, ModelArguments, PackingArguments
 from medscroll.config.parse import parse_arguments
 from medscroll.config.training import TrainingArguments
+from medscroll.engine.topology import leave
 from medscroll.stages.pretrain import pretrain
 
 
@@ -24,6 +25,7 @@ def main() -> None:
         logits = trainer.model_wrapped(input_ids=row, position_ids=positions).logits
     if trainer.args.process_index == 0:
         torch.save(logits, target)
+    leave()
 
 
 if __name__ == "__main__":
