@@ -248,3 +248,10 @@ def test_pattern_of_paths_finds_some() -> None:
 def test_tools_are_executable() -> None:
     for name in ("tools/install", "tools/demo", "tools/test", "tools/bundle", ".ci/run"):
         assert (ROOT / name).stat().st_mode & 0o111, f"{name} is not executable"
+
+
+def test_folders_of_tests_are_packages() -> None:
+    """Two files of one name in folders that are none cannot be collected together."""
+    folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(folders) > 4
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]

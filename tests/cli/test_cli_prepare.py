@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "packing"))
-from byte_tokenizer import make_byte_tokenizer
-
 from medscroll.cli.main import main
 from medscroll.packing import TokenStore
+from tests.packing.byte_tokenizer import make_byte_tokenizer
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byte_tokenizer import make_byte_tokenizer
 
 from medscroll.errors import ConfigError
 from medscroll.packing.cuts import find_cuts
 from medscroll.packing.encoder import DocumentEncoder, tokenizer_stamp
+from tests.packing.byte_tokenizer import make_byte_tokenizer
 
 TEXT = "患者男，58岁。体温38.5℃！\n\nHe came. She left 😀. 𠮷𡘙。好"
 

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from byte_tokenizer import make_byte_tokenizer
 
 from medscroll.corpus import shards
 from medscroll.corpus.stage import document_shards, read_shard
@@ -21,6 +20,7 @@ from medscroll.errors import CapacityError, ConfigError, DataError, UserError
 from medscroll.packing import TokenStore, job, parts, tokenize
 from medscroll.packing import prepare as prepare_module
 from medscroll.packing.prepare import prepare, prepare_once, prepared_dir_for, raw_input_bytes, read_manifest
+from tests.packing.byte_tokenizer import make_byte_tokenizer
 
 STORE_FILES = [
     f"tokens/{split}{suffix}" for split in ("train", "validation") for suffix in (".bin", ".idx", ".cuts.npz")
