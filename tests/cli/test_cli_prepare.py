@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "packing"))
 from medscroll.cli.main import main
 from medscroll.packing import TokenStore
 from tests.packing.byte_tokenizer import make_byte_tokenizer
