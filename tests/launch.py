@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def run(
-    processes: int, arguments: Sequence[str], *, module: str = "medscroll", check: bool = True, timeout: float = 500
+    processes: int, arguments: Sequence[str], *, module: str = "medscroll", check: bool = True, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Run a job to its end; with `check` a failure shows its output."""
     finished = subprocess.run(
@@ -57,25 +58,26 @@ def run(
     return finished
 
 
-def run_until(processes: int, arguments: Sequence[str], sign: Path, *, timeout: float = 300) -> None:
+def run_until(processes: int, arguments: Sequence[str], sign: Path, *, timeout: float = 200) -> None:
     """Start a job and kill it (SIGKILL, all processes) as soon as the file `sign` exists."""
-    job = subprocess.Popen(
-        command(processes, arguments),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + timeout
-    try:
-        while not sign.exists():
-            if job.poll() is not None or time.monotonic() > deadline:
-                output = job.communicate(timeout=5)[0] if job.poll() is not None else "(timed out)"
-                raise AssertionError(f"{sign.name} did not appear before the job ended:\n{output[-6000:]}")
-            time.sleep(0.02)
-    finally:
-        _kill_session(job)
+    with tempfile.TemporaryFile("w+") as output:  # a pipe that nobody reads would stop the job when it is full
+        job = subprocess.Popen(
+            command(processes, arguments),
+            env=environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + timeout
+        try:
+            while not sign.exists():
+                if job.poll() is not None or time.monotonic() > deadline:
+                    output.seek(0)
+                    raise AssertionError(f"{sign.name} did not appear before the job ended:\n{output.read()[-6000:]}")
+                time.sleep(0.02)
+        finally:
+            _kill_session(job)
 
 
 def _kill_session(job: subprocess.Popen[str]) -> None:

@@ -20,7 +20,7 @@ from medscroll.corpus.document import Section
 from medscroll.corpus.encoding import decode, name_binary
 from medscroll.corpus.jats_inline import collapse, inline_text, local_name
 from medscroll.corpus.jats_text import ArticleText
-from medscroll.corpus.readers import Record
+from medscroll.corpus.record import Record
 from medscroll.errors import DataError
 
 _DECLARATION = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"'][^>]*\?>")

@@ -6,41 +6,11 @@ record, except for JSON files that hold a list, and documents of one file, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-from medscroll.corpus.document import Section
 from medscroll.corpus.encoding import decode
-from medscroll.corpus.files import open_source
+from medscroll.corpus.record import OnBytes, Record, read_whole
 from medscroll.corpus.shards import Part
-from medscroll.errors import DataError
-
-MAX_DOCUMENT_BYTES = 1 << 30
-
-OnBytes = Callable[[int], None]
-
-
-@dataclass(slots=True)
-class Record:
-    """What a reader makes of one text.
-
-    Attributes:
-        number: of the record in its file, from 1 (the line of a JSONL file); 0 where the file is one document.
-        text: as read; line ends and lone surrogates are repaired later.
-        sections: where the format states them (offsets into `text`); None to look for headings in the text.
-        reason, detail: set for a record that is no document, such as "empty".
-    """
-
-    number: int
-    text: str = ""
-    title: str | None = None
-    licence: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-    sections: list[Section] | None = None
-    reason: str = ""
-    detail: str = ""
 
 
 def read_part(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator[Record]:
@@ -64,23 +34,6 @@ def read_part(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator
         from medscroll.corpus import readers_records
 
         yield from readers_records.read_records(part, text_field, on_bytes)
-
-
-def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """All decompressed bytes of a file.
-
-    Raises:
-        DataError: more than `limit` bytes.
-    """
-    with open_source(Path(part.file.path), part.file.compression, on_bytes) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise DataError(
-            f"the file is larger than {limit >> 20} MiB and would be read whole",
-            part.file.path,
-            "write one record a line into a .jsonl file, which is read piece by piece",
-        )
-    return data
 
 
 def _read_text(part: Part, on_bytes: OnBytes) -> Record:

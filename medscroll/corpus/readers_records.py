@@ -20,7 +20,7 @@ from typing import Any
 
 from medscroll.corpus.encoding import decode, decode_lines
 from medscroll.corpus.files import open_source
-from medscroll.corpus.readers import OnBytes, Record, read_whole
+from medscroll.corpus.record import OnBytes, Record, read_whole
 from medscroll.corpus.shards import Part
 from medscroll.errors import DataError
 

@@ -19,7 +19,8 @@ from typing import Any
 from medscroll.corpus.document import Document, detect_language, json_line
 from medscroll.corpus.files import JsonlWriter, atomic_file
 from medscroll.corpus.headings import find_sections
-from medscroll.corpus.readers import Record, read_part
+from medscroll.corpus.readers import read_part
+from medscroll.corpus.record import Record
 from medscroll.corpus.repair import repair_text
 from medscroll.corpus.shards import Part, Task
 

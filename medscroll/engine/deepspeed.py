@@ -16,6 +16,7 @@ import os
 import platform
 import socket
 import sys
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -103,4 +104,6 @@ def join_deepspeed() -> None:
         # environment or node may be rebuilding at that moment: a hang, or a crash.
         key = hashlib.sha256(f"{sys.prefix} {platform.node()}".encode()).hexdigest()[:12]
         os.environ["TORCH_EXTENSIONS_DIR"] = str(Path.home() / ".cache" / "medscroll" / "torch_extensions" / key)
+    # torch 2.13 renames collectives that DeepSpeed 0.19 calls; the notice would fill the log of every rank
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)

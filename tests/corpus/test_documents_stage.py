@@ -16,7 +16,7 @@ import pytest
 
 from medscroll.corpus import shards, sources, worker
 from medscroll.corpus.document import Document
-from medscroll.corpus.readers import Record
+from medscroll.corpus.record import Record
 from medscroll.corpus.shards import plan_tasks
 from medscroll.corpus.sources import find_sources, scan_sources
 from medscroll.corpus.stage import document_shards, read_shard, source_digest, write_documents

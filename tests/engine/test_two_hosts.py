@@ -60,17 +60,16 @@ def test_two_hosts_train_as_two_ranks_on_one(two_hosts: dict[str, str], prepared
         launcher += ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "two-hosts"]
         launcher += ["--rdzv_endpoint", f"{HOSTS['medscroll-a']}:29500", "--local_addr", address]
         launcher += ["--rdzv_conf", f"is_host={int(host == 'medscroll-a')}"]
-        jobs.append(
-            subprocess.Popen(
-                [*launcher, "-m", "medscroll", *training(prepared, two, **flags)],
-                env=launch.environment(GLOO_SOCKET_IFNAME=device),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    outputs = [job.communicate(timeout=400)[0] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0], "\n".join(output[-4000:] for output in outputs)
+        with (tmp_path / f"{host}.log").open("w") as output:
+            arguments = [*launcher, "-m", "medscroll", *training(prepared, two, **flags)]
+            variables = launch.environment(GLOO_SOCKET_IFNAME=device)
+            jobs.append(subprocess.Popen(arguments, env=variables, stdout=output, stderr=subprocess.STDOUT))
+    try:
+        codes = [job.wait(timeout=200) for job in jobs]
+    finally:
+        for job in jobs:
+            job.kill()
+    assert codes == [0, 0], "\n".join((tmp_path / f"{host}.log").read_text()[-4000:] for host in two_hosts)
     assert set(launch.events(two)) == {0, 1}
     assert launch.blocks(two) == launch.blocks(one)
     expected, found = launch.losses(one), launch.losses(two)

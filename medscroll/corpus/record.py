@@ -1,0 +1,58 @@
+"""What a reader makes of one text, and reading one source file whole; shared by the readers of every format.
+
+Price: a whole file in memory, bounded by `MAX_DOCUMENT_BYTES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medscroll.corpus.document import Section
+from medscroll.corpus.files import open_source
+from medscroll.corpus.shards import Part
+from medscroll.errors import DataError
+
+MAX_DOCUMENT_BYTES = 1 << 30
+
+OnBytes = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Record:
+    """What a reader makes of one text.
+
+    Attributes:
+        number: of the record in its file, from 1 (the line of a JSONL file); 0 where the file is one document.
+        text: as read; line ends and lone surrogates are repaired later.
+        sections: where the format states them (offsets into `text`); None to look for headings in the text.
+        reason, detail: set for a record that is no document, such as "empty".
+    """
+
+    number: int
+    text: str = ""
+    title: str | None = None
+    licence: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    sections: list[Section] | None = None
+    reason: str = ""
+    detail: str = ""
+
+
+def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """All decompressed bytes of a file.
+
+    Raises:
+        DataError: more than `limit` bytes.
+    """
+    with open_source(Path(part.file.path), part.file.compression, on_bytes) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise DataError(
+            f"the file is larger than {limit >> 20} MiB and would be read whole",
+            part.file.path,
+            "write one record a line into a .jsonl file, which is read piece by piece",
+        )
+    return data
