@@ -165,3 +165,10 @@ def read_manifest(output_dir: str | Path) -> dict[str, Any]:
             "run `medscroll prepare SRC... --output_dir DATA --tokenizer_name_or_path T`; it goes on where it was",
         )
     return manifest
+
+
+def prepared_tokenizer(output_dir: str | Path) -> str:
+    """The tokenizer that a finished folder was prepared with: its copy in `DATA/tokenizer`, else the name it had."""
+    name = str(read_manifest(output_dir)["tokenizer"]["name"])
+    copy = Path(output_dir) / "tokenizer"
+    return str(copy) if copy.is_dir() else name

@@ -381,3 +381,14 @@ def _ledger(plan: PackPlan) -> dict[str, Any]:
     if accounted != ledger["tokens"]:
         raise AssertionError(f"pack plan {plan.digest}: {ledger['tokens']} tokens, {accounted} accounted for")
     return ledger
+
+
+def bytes_of_blocks(document_bytes: np.ndarray, plan: PackPlan) -> np.ndarray:
+    """UTF-8 bytes of each block's own tokens, float64 [blocks]: a piece takes its share of its document's bytes.
+
+    Args:
+        document_bytes: int64 [docs], of the store that the plan was made for.
+    """
+    share = (plan.stop - plan.start) / np.maximum(plan.document_lengths[plan.document], 1)  # [pieces]
+    sums = np.concatenate([[0.0], np.cumsum(document_bytes[plan.document] * share)])  # [pieces + 1]
+    return sums[plan.block_offsets[1:]] - sums[plan.block_offsets[:-1]]

@@ -38,6 +38,7 @@ def write_results(
     stores = {split: TokenStore.open(output_dir / "tokens" / split) for split in SPLITS}
     ledger = _ledger(summaries, statistics, stores)
     lengths = np.concatenate([store.lengths for store in stores.values()])
+    encoder.tokenizer.save_pretrained(output_dir / "tokenizer")  # the data stays usable wherever it is moved
     tokenizer = {
         "name": encoder.name,
         "class": type(encoder.tokenizer).__name__,

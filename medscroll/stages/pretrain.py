@@ -11,22 +11,19 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medscroll.config.arguments import AdapterArguments, DataArguments, ModelArguments, PackingArguments
 from medscroll.config.training import TrainingArguments
-from medscroll.engine.deepspeed import load_deepspeed
-from medscroll.engine.run_folder import refuse_foreign_folder
+from medscroll.engine.guards import check_flags
 from medscroll.engine.session import StageData, run_session
 from medscroll.engine.topology import Topology, topology
 from medscroll.engine.trainer import BlockTrainer
-from medscroll.errors import CapacityError, ConfigError, UserError
+from medscroll.errors import CapacityError
 from medscroll.model.load import check_positions, check_vocabulary, load_config, load_tokenizer
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.inputs import raw_input_bytes
-from medscroll.packing.job import read_manifest
+from medscroll.packing.job import prepared_tokenizer
 from medscroll.packing.ledger import ConsumptionLedger
-from medscroll.packing.plan import PackPlan, load_or_pack
+from medscroll.packing.plan import PackPlan, bytes_of_blocks, load_or_pack
 from medscroll.packing.prepare import prepare_once
 from medscroll.packing.store import TokenStore
 
@@ -60,7 +57,7 @@ def pretrain(
     validation_prefix = data_dir / "tokens" / "validation"
     validation = TokenStore.open(validation_prefix) if validation_prefix.with_suffix(".idx").exists() else None
     tokenizer = load_tokenizer(
-        model_args.tokenizer_name_or_path or read_manifest(data_dir)["tokenizer"]["name"],
+        model_args.tokenizer_name_or_path or prepared_tokenizer(data_dir),
         trust_remote_code=model_args.trust_remote_code,
         cache_dir=model_args.cache_dir,
     )
@@ -86,41 +83,8 @@ def pretrain(
         eval_plan = make_plan(validation, data_dir, packing, block_size)
         check_positions(config, eval_plan.longest_piece)
         data.validation = PackedDataset(validation, eval_plan, document_mask=packing.document_mask)
-        data.validation_bytes = bytes_of_blocks(validation, eval_plan)
+        data.validation_bytes = bytes_of_blocks(validation.document_bytes, eval_plan)
     return run_session(data, model_args, adapters, args, place)
-
-
-def check_flags(model_args: ModelArguments, data_args: DataArguments, args: TrainingArguments, place: Topology) -> None:
-    """Check what needs no data and no model, and report every mistake at once.
-
-    Raises:
-        ConfigError: with all of them.
-    """
-    problems: list[UserError] = []
-
-    def attempt(check: Any, *values: Any) -> None:
-        try:
-            check(*values)
-        except UserError as error:
-            problems.append(error)
-
-    if (data_args.data_dir is None) == (data_args.train_file_dir is None):
-        both = "both are given" if data_args.data_dir else "none is given"
-        problems.append(
-            ConfigError(
-                f"exactly one of --data_dir (made by `medscroll prepare`) and --train_file_dir (raw texts): {both}",
-                remedy="name one of them",
-            )
-        )
-    if not model_args.model_name_or_path:
-        problems.append(ConfigError("--model_name_or_path is missing", remedy="a folder, a hub id or a preset"))
-    else:
-        attempt(load_config, model_args)
-    attempt(load_deepspeed, args.deepspeed)
-    if place.is_main:  # it owns the folder; another rank may look when rank 0 has begun to write
-        attempt(refuse_foreign_folder, Path(args.output_dir or "run"), bool(args.resume_from_checkpoint))
-    if problems:
-        raise ConfigError.collect(problems)
 
 
 def prepared_data(data_args: DataArguments, model_args: ModelArguments, place: Topology) -> Path:
@@ -167,14 +131,6 @@ def make_plan(store: TokenStore, data_dir: Path, packing: PackingArguments, bloc
         seed=packing.packing_seed,
         long_text_threshold=packing.long_text_threshold,
     )
-
-
-def bytes_of_blocks(store: TokenStore, plan: PackPlan) -> np.ndarray:
-    """UTF-8 bytes of each block's own tokens, float64 [blocks]: a piece takes its share of its document's bytes."""
-    share = (plan.stop - plan.start) / np.maximum(store.lengths[plan.document], 1)  # [pieces]
-    pieces = store.document_bytes[plan.document] * share
-    sums = np.concatenate([[0.0], np.cumsum(pieces)])
-    return sums[plan.block_offsets[1:]] - sums[plan.block_offsets[:-1]]  # [blocks]
 
 
 def run_ledger(consumed: ConsumptionLedger) -> dict[str, Any]:
