@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     from medscroll.packing.dataset import PackedDataset
     from medscroll.packing.plan import load_or_pack
 
-    store, manifest = open_split(arguments.data_dir, arguments.split)
+    store, _ = open_split(arguments.data_dir, arguments.split)
     plan = load_or_pack(
         store,
         Path(arguments.data_dir) / "plans",
@@ -67,14 +67,15 @@ def main(argv: list[str]) -> int:
     elif arguments.block is None:
         _print_list(entries, len(blocks), plan)
     else:
-        _print_block(entries[0], blocks, _View(store, _tokenizer(arguments, manifest), arguments.tokens))
+        _print_block(entries[0], blocks, _View(store, _tokenizer(arguments), arguments.tokens))
     return 0
 
 
-def _tokenizer(arguments: InspectArguments, manifest: dict[str, Any]) -> Any:
+def _tokenizer(arguments: InspectArguments) -> Any:
     from medscroll.model.load import load_tokenizer
+    from medscroll.packing.job import prepared_tokenizer
 
-    name = arguments.tokenizer_name_or_path or manifest["tokenizer"]["name"]
+    name = arguments.tokenizer_name_or_path or prepared_tokenizer(arguments.data_dir)
     return load_tokenizer(name, trust_remote_code=arguments.trust_remote_code, cache_dir=arguments.cache_dir)
 
 

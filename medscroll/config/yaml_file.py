@@ -60,7 +60,7 @@ def read_yaml(path: Path) -> tuple[list[Entry], list[UserError]]:
         problem = ConfigError(message, where=f"{path}:{root.start_mark.line + 1}")
     if problem is not None:
         return [], [problem]
-    return _entries(root, path) if root is not None else ([], [])
+    return _entries(root, path) if isinstance(root, yaml.MappingNode) else ([], [])
 
 
 def _entries(root: yaml.MappingNode, path: Path) -> tuple[list[Entry], list[UserError]]:

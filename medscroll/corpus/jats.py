@@ -86,7 +86,8 @@ def _parse(data: bytes, name: str) -> Any:
     except etree.XMLSyntaxError as error:
         line = (error.lineno or 1) + lines_before
         # libxml2's message may quote the file; its code does not.
-        code = etree.ErrorTypes._getName(error.code, "syntax error") if error.code is not None else "syntax error"
+        number = getattr(error, "code", None)  # not in the type stubs
+        code = etree.ErrorTypes._getName(number, "syntax error") if number is not None else "syntax error"
         raise DataError(f"broken XML: {code}", f"{name}, line {line}", "repair the file or copy it again") from None
 
 

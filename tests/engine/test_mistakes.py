@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def prepare(sources: Path, out: Path, tokenizer: Path) -> list[str]:
     ],
 )
 def test_files_that_cannot_be_read(
-    name: str, content: bytes, expected: list[str], *, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, content: bytes, expected: list[str], *, prepared: Path, tmp_path: Path, capsys: Any
 ) -> None:
     """The file is named, and the line where there is one."""
     source = tmp_path / "raw"
