@@ -98,12 +98,12 @@ def _kill_session(job: subprocess.Popen[str]) -> None:
     job.wait(timeout=10)
 
 
-def events(run_folder: Path) -> dict[int, list[dict[str, Any]]]:
-    """rank -> its step events in the order written."""
+def events(run_folder: Path, kind: str = "step") -> dict[int, list[dict[str, Any]]]:
+    """rank -> its events of a type ("step", "evaluation") in the order written."""
     found = {}
     for path in sorted((run_folder / "events").glob("rank-*.jsonl")):
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        found[int(path.stem.rpartition("-")[2])] = [line for line in lines if line["type"] == "step"]
+        found[int(path.stem.rpartition("-")[2])] = [line for line in lines if line["type"] == kind]
     return found
 
 

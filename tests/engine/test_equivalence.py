@@ -36,3 +36,8 @@ def test_two_ranks_under_zero_repeat_the_losses_of_one_process(
     assert all(launch.events(run)[rank][0]["blocks"] for rank in (0, 1)), "both ranks took blocks"
     np.testing.assert_allclose([found[s] for s in expected], list(expected.values()), rtol=1e-3)
     assert expected[STEPS] < expected[1] - 0.3, "the model learned, so equality is not that of a standstill"
+    ours, theirs = (launch.events(folder, "evaluation")[0] for folder in (run, reference))
+    assert len(ours) == len(theirs) == 2, "evaluated before and after training"
+    for name in ("eval_loss", "eval_byte_perplexity"):
+        np.testing.assert_allclose([event[name] for event in ours], [event[name] for event in theirs], rtol=1e-3)
+    assert [event["eval_targets"] for event in ours] == [event["eval_targets"] for event in theirs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,45 @@ def test_lora_saves_an_adapter_from_every_stage(stage: str, prepared: Path, tmp_
     moved = [value.abs().max() for name, value in model.named_parameters() if "lora_B" in name]
     assert moved
     assert max(moved) > 0, "training moved the adapter"
+
+
+@pytest.mark.distributed
+def test_checkpoints_by_time_keep_the_last_and_say_what_they_hold(prepared: Path, tmp_path: Path) -> None:
+    """Every step is due; two ranks take each checkpoint together, the older go, the manifest names every file."""
+    run = tmp_path / "run"
+    flags = {"max_steps": 4, "save_minutes": 0.00001, "save_total_limit": 2, "deepspeed": "zero2"}
+    launch.run(2, training(prepared, run, **flags))
+    kept = sorted(path.name for path in run.glob("checkpoint-*"))
+    assert kept == ["checkpoint-2", "checkpoint-3"], "the end saves the model, not one more checkpoint"
+    folder = run / kept[-1]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    listed = manifest["files"]
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert set(listed) == present
+    assert manifest["sharded_over"] == 2
+    for name, entry in listed.items():
+        content = (folder / name).read_bytes()
+        assert (len(content), zlib.crc32(content)) == (entry["bytes"], entry["crc32"])
+    damaged = max(listed, key=lambda name: listed[name]["bytes"])
+    (folder / damaged).write_bytes((folder / damaged).read_bytes()[:-1])
+    again = launch.run(2, training(prepared, run, **flags, resume_from_checkpoint="true"), check=False)
+    assert again.returncode != 0
+    assert damaged in again.stderr
+    assert "Traceback" not in again.stderr.split("ChildFailedError")[0].split("torch/distributed")[0]
+
+
+@pytest.mark.distributed
+def test_raw_texts_are_prepared_first_and_found_again(prepared: Path, tmp_path: Path) -> None:
+    """`--train_file_dir` under torchrun: prepared once, before any process group, and not again by the next run."""
+    flags = training(prepared, tmp_path / "run", max_steps=2, validation_fraction=0.05)
+    at = flags.index("--data_dir")
+    flags[at : at + 2] = ["--train_file_dir", str(prepared.parent / "raw"), "--prepared_dir", str(tmp_path / "cache")]
+    flags += ["--tokenizer_name_or_path", str(prepared.parent / "tokenizer")]
+    launch.run(2, flags)
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("manifest.json")}
+    assert len(first) == 1
+    flags[flags.index("--output_dir") + 1] = str(tmp_path / "second")
+    launch.run(1, flags)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("manifest.json")} == first
+    assert launch.losses(tmp_path / "run")[1] > 0
+    assert (tmp_path / "second" / "loss.png").stat().st_size > 1000
