@@ -19,6 +19,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from medscroll.monitor.schema import PHASES
+from medscroll.monitor.trace import PHASE_ANNOTATION
 
 
 @dataclass
@@ -58,7 +59,7 @@ class PhaseClock:
         self.on_gpu = on_gpu
         self.phase, self.changed = "start", time.monotonic()
         self.steps: deque[float] = deque(maxlen=64)  # seconds of the last steps
-        self.annotate = False  # also name the phases in a profiler's trace
+        self._annotate = False
         self._annotation: Any = None
         self._current = StepTime()
         self._hook = register_optimizer_step_pre_hook(self._before_optimizer)
@@ -76,16 +77,21 @@ class PhaseClock:
             event.record()
         self._current.marks.append((phase, time.perf_counter(), event))
         self.phase, self.changed = phase, time.monotonic()
-        if self.annotate or self._annotation is not None:
+        if self._annotate:
             self._name(phase)
         return before
+
+    def annotate_phases(self, on: bool) -> None:
+        """Also name the phases in a profiler's trace, or no more."""
+        self._annotate = on
+        self._name(self.phase)
 
     def _name(self, phase: str) -> None:
         if self._annotation is not None:
             self._annotation.__exit__(None, None, None)
             self._annotation = None
-        if self.annotate:
-            self._annotation = torch.profiler.record_function(f"medscroll.phase:{phase}")
+        if self._annotate:
+            self._annotation = torch.profiler.record_function(f"{PHASE_ANNOTATION}{phase}")
             self._annotation.__enter__()
 
     def close_step(self) -> StepTime:
@@ -110,5 +116,4 @@ class PhaseClock:
     def close(self) -> None:
         """Remove the hook."""
         self._hook.remove()
-        self.annotate = False
-        self._name("end")
+        self.annotate_phases(False)

@@ -118,3 +118,16 @@ def window_skew(run_folder: Path, step: int, world_size: int) -> dict[int, RankS
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return skew(windows) if len(windows) >= world_size else None
+
+
+def phase_lateness(found: Mapping[int, RankSkew]) -> dict[int, dict[str, float]]:
+    """Rank -> phase -> microseconds that it came later than the (lower) median rank, by what the others waited more."""
+    late: dict[int, dict[str, float]] = {rank: {} for rank in found}
+    for phase in sorted({phase for each in found.values() for phase in each.phases}):
+        waits = {rank: each.phases.get(phase, 0.0) for rank, each in found.items()}
+        ordered = sorted(waits.values())
+        reference = ordered[len(ordered) // 2]  # of two ranks, the one that waits longer
+        for rank, wait in waits.items():
+            if wait < reference:
+                late[rank][phase] = reference - wait
+    return late

@@ -9,13 +9,14 @@ Price: the JSON is parsed as a whole: about 1 s and ten times the file's size of
 
 from __future__ import annotations
 
+import bisect
 import gzip
 import json
 import math
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ ELEMENT_BYTES = {
     "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1,
 }  # fmt: skip
 UNKNOWN_GROUP = "unknown"
+PHASE_ANNOTATION = "medscroll.phase:"  # the engine names phases so in its windows
 OPERATIONS = (
     ("allreduce", "all_reduce"),
     ("reducescatter", "reduce_scatter"),
@@ -52,7 +54,10 @@ OPERATIONS = (
 
 @dataclass(frozen=True)
 class Collective:
-    """One collective as it ran: times in microseconds; `bytes` is the larger of input and output, None if unknown."""
+    """One collective as it ran: times in microseconds; `bytes` is the larger of input and output, None if unknown.
+
+    `phase` is the phase of the step it began in, where the trace names phases as medscroll's windows do.
+    """
 
     device: str
     group: str
@@ -61,6 +66,7 @@ class Collective:
     end: float
     bytes: int | None = None
     sequence: int | None = None
+    phase: str | None = None
 
 
 @dataclass
@@ -111,7 +117,27 @@ def read_trace(path: Path) -> Trace:
     elif not any(str(event.get("cat", "")).lower() in ("gpu_memcpy", "gpu_memset") for event in timed):
         _host(trace, timed)
     trace.collectives.sort(key=lambda collective: (collective.start, collective.end))
+    _name_phases(trace, timed)
     return trace
+
+
+def _name_phases(trace: Trace, timed: list[dict[str, Any]]) -> None:
+    """Give each collective the phase that was under way when it began, on the device where the trace says that."""
+    spans: dict[str, list[tuple[float, float, str]]] = {"gpu_user_annotation": [], "user_annotation": []}
+    for event in timed:
+        category, name = str(event.get("cat", "")).lower(), str(event.get("name", ""))
+        if name.startswith(PHASE_ANNOTATION) and category in spans:
+            phase = name.removeprefix(PHASE_ANNOTATION)
+            spans[category].append((event["ts"], event["ts"] + event["dur"], phase))
+    named = sorted(spans["gpu_user_annotation"] if trace.basis == "gpu" else spans["user_annotation"])
+    if not named:
+        return
+    starts = [start for start, _, _ in named]
+    for index, collective in enumerate(trace.collectives):
+        at = bisect.bisect_right(starts, collective.start) - 1
+        # On a GPU an annotation spans its own kernels only, and communication runs on another stream: the last begun.
+        if at >= 0 and (trace.basis == "gpu" or collective.start < named[at][1]):
+            trace.collectives[index] = replace(collective, phase=named[at][2])
 
 
 def _load(path: Path) -> Any:
