@@ -58,6 +58,7 @@ class PhaseClock:
     def __init__(self, on_gpu: bool) -> None:
         self.on_gpu = on_gpu
         self.phase, self.changed = "start", time.monotonic()
+        self.slack = 0.0  # seconds that the step under way may take longer than steps do
         self.steps: deque[float] = deque(maxlen=64)  # seconds of the last steps
         self._annotate = False
         self._annotation: Any = None

@@ -15,9 +15,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from medscroll.engine.phases import PhaseClock
+from medscroll.engine.topology import Topology
 from medscroll.monitor.heartbeat import HeartbeatFile, read_heartbeats
 from medscroll.monitor.log import EventWriter
 from medscroll.monitor.schema import stacks_path
@@ -34,7 +34,7 @@ class Watchman(threading.Thread):
     """See the module.
 
     Args:
-        run_folder, rank, world_size, host: where and who.
+        run_folder, place, host: where and who.
         clock: what the rank is doing.
         events: its event log.
         factor: a stall is `factor` median steps and a few seconds without progress.
@@ -46,28 +46,29 @@ class Watchman(threading.Thread):
     def __init__(
         self,
         run_folder: Path,
-        rank: int,
-        world_size: int,
+        place: Topology,
         host: str,
         clock: PhaseClock,
         events: EventWriter,
+        *,
         factor: float,
         abort: bool,
         each_tick: Callable[[], None],
         phases: Callable[[], dict[str, float]],
     ) -> None:
         super().__init__(name="medscroll-monitor", daemon=True)
-        self.run_folder, self.rank, self.world_size, self.host = run_folder, rank, world_size, host
+        self.run_folder, self.rank, self.world_size, self.host = run_folder, place.rank, place.world_size, host
         self.clock, self.events, self.factor, self.abort = clock, events, factor, abort
         self.each_tick, self.phases = each_tick, phases
         self.step, self.status = 0, "running"
-        self._file = HeartbeatFile(run_folder, rank)
+        self._file = HeartbeatFile(run_folder, place.rank)
         self._done = threading.Event()
         self._stalled_since: float | None = None
         self._reported = False
         self._compared = 0.0
         self._slow: dict[tuple[int, str], int] = {}
         self._said: set[tuple[int, str]] = set()
+        self._said_of_windows: set[tuple[int, str]] = set()
         self._failed = False
 
     def run(self) -> None:
@@ -84,9 +85,7 @@ class Watchman(threading.Thread):
             except Exception as error:
                 if not self._failed:  # the monitor never ends a run
                     self._failed = True
-                    print(
-                        f"NOTE: the monitor of rank {self.rank} met {type(error).__name__}: {error}", file=sys.stderr
-                    )
+                    print(f"NOTE: the monitor of rank {self.rank} met {type(error).__name__}: {error}", file=sys.stderr)
 
     def finish(self, status: str) -> None:
         """Say farewell and end the thread."""
@@ -124,7 +123,7 @@ class Watchman(threading.Thread):
         """Write stacks, name the missing, leave: whatever this rank's waiting time calls for."""
         idle = time.monotonic() - self.clock.changed
         limit = stall_limit(self.clock.median_step, self.clock.phase, self.factor)
-        if limit is None or idle <= limit or self.status != "running":
+        if limit is None or idle <= limit + self.clock.slack or self.status != "running":
             if self._stalled_since is not None:
                 print(f"rank {self.rank} goes on after a stall", file=sys.stderr, flush=True)
             self._stalled_since, self._reported = None, False
@@ -211,6 +210,14 @@ class Watchman(threading.Thread):
                 self.straggler(
                     each.rank, host, each.phase, each.share, f"{message}: {each.seconds:.3g} s a step, {each.share:.0%}"
                 )
+
+    def window_straggler(self, rank: int, phase: str, share: float, message: str) -> None:
+        """A rank that a profiler window found late, named unless the comparison of phases has just named it."""
+        if (rank, phase) not in self._said | self._said_of_windows:
+            self._said_of_windows.add((rank, phase))
+            beats = read_heartbeats(self.run_folder, [rank])
+            host = str(beats[rank].content.get("host")) if rank in beats else self.host
+            self.straggler(rank, host, phase, share, message)
 
     def straggler(self, rank: int, host: str, phase: str, share: float, message: str) -> None:
         """Write and say that a rank is slow."""

@@ -1,8 +1,10 @@
 """Short profiler windows: exact communication figures every K steps, without stopping the training.
 
-All ranks record the same step (numbers decide, nothing is communicated): one step of warming up, one recorded. The
+All ranks record the same step (numbers decide, nothing is communicated): one step of warming up, one recorded. Two
+windows come early in a run, so that a slow rank is known soon. The
 trace goes to a temporary file and is analysed by a process of its own (`medscroll.monitor.window_worker`), whose
-figures come back seconds later. Price: one step in K is slower by the profiler (measured by benchmarks/monitor_cost.py).
+figures come back seconds later. Price: one step in K is slower by the profiler
+(measured by benchmarks/monitor_cost.py).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ import torch
 
 import medscroll
 from medscroll.engine.phases import PhaseClock
+from medscroll.engine.topology import Topology
 
-FIRST = 8  # steps before the first window: allocator and kernels have settled
+EARLY = (6, 12)  # steps after which the first two windows begin: allocator and kernels have settled
 PATIENCE = 90.0  # seconds for the analysis
 
 
@@ -30,15 +33,13 @@ class Windows:
 
     Args:
         every: steps from one window to the next; 0 records none.
-        run_folder, rank, world_size: where the collectives go.
+        run_folder, place: where the collectives go.
         on_gpu: record kernels.
         clock: names the phases in the trace.
     """
 
-    def __init__(
-        self, every: int, run_folder: Path, rank: int, world_size: int, on_gpu: bool, clock: PhaseClock
-    ) -> None:
-        self.every, self.run_folder, self.rank, self.world_size = every, run_folder, rank, world_size
+    def __init__(self, every: int, run_folder: Path, place: Topology, *, on_gpu: bool, clock: PhaseClock) -> None:
+        self.every, self.run_folder, self.rank, self.world_size = every, run_folder, place.rank, place.world_size
         self.on_gpu, self.clock = on_gpu, clock
         self.problem = ""
         self._profiler: Any = None
@@ -65,8 +66,7 @@ class Windows:
     def _due(self, step: int) -> bool:
         if self.every <= 0 or self.problem:
             return False
-        first = min(FIRST, self.every)
-        return self._steps_here == first or (step % self.every == 0 and self._steps_here > first)
+        return self._steps_here in EARLY or (step % self.every == 0 and self._steps_here > EARLY[-1] + 2)
 
     def _start(self, step: int) -> None:
         activities = [torch.profiler.ProfilerActivity.CPU]
@@ -127,7 +127,7 @@ class Windows:
                 found.append({"type": "comm_window", **figures, **json.loads(output)})
             elif not self.problem:
                 self.problem = (errors.strip().splitlines() or ["no output"])[-1]
-                print(f"NOTE: a communication window could not be analysed: {self.problem}", file=sys.stderr, flush=True)
+                print(f"NOTE: a communication window was not analysed: {self.problem}", file=sys.stderr, flush=True)
         self._jobs = left
         return found
 

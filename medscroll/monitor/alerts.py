@@ -15,6 +15,7 @@ Pure arithmetic on events; a few microseconds a step.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -88,13 +89,15 @@ class AlertRules:
         yield "loss_not_finite", not finite, None, None, f"the loss of step {step} is not finite"
         if not finite:
             return
-        yield "loss_zero", loss == 0, loss, 0.0, f"the loss of step {step} is exactly 0: no targets, or a broken label mask"
+        message = f"the loss of step {step} is exactly 0: no targets, or a broken label mask"
+        yield "loss_zero", loss == 0, loss, 0.0, message
         recent = list(self._losses)[-SPIKE_WINDOW:]
         if len(recent) >= SPIKE_LEAST:
             middle = median(recent)
             spread = median(abs(value - middle) for value in recent)
             limit = middle + max(6 * spread, 0.1 * abs(middle))
-            yield "loss_spike", loss > limit, loss, limit, f"loss {loss:.4f} at step {step}, the median was {middle:.4f}"
+            message = f"loss {loss:.4f} at step {step}, the median was {middle:.4f}"
+            yield "loss_spike", loss > limit, loss, limit, message
         self._losses.append(loss)
         self._since_plateau += 1
         if len(self._losses) == 2 * PLATEAU and self._since_plateau >= PLATEAU:
@@ -110,7 +113,8 @@ class AlertRules:
         if not isinstance(seconds, int | float):
             return
         # A checkpoint or an evaluation between two steps is not slowness.
-        self._seconds.append(float(seconds) - sum(float(phases.get(name) or 0) for name in ("checkpoint", "evaluation")))
+        aside = sum(float(phases.get(name) or 0) for name in ("checkpoint", "evaluation"))
+        self._seconds.append(float(seconds) - aside)
         if len(self._seconds) < SPEED_STEPS:
             return
         now = median(self._seconds)
@@ -132,7 +136,7 @@ class AlertRules:
             self._allocated.append(float(memory["allocated"]))
             values = list(self._allocated)
             full = len(values) == GROWING_SAMPLES
-            grew = full and all(a < b for a, b in zip(values, values[1:], strict=False))
+            grew = full and all(a < b for a, b in itertools.pairwise(values))
             grew = grew and values[-1] > GROWING_SHARE * values[0]
             message = f"memory grew in each of {GROWING_SAMPLES} samples, to {values[-1] / 2**30:.2f} GiB"
             yield "memory_growing", grew, values[-1], values[0], message

@@ -84,7 +84,5 @@ def frozen(beats: dict[int, Beat], stale: float = STALE) -> set[int]:
     """Ranks whose process beats no more while others do; those that said farewell are none of them."""
     newest = max((beat.mtime for beat in beats.values()), default=0.0)
     return {
-        rank
-        for rank, beat in beats.items()
-        if beat.content.get("status") == "running" and newest - beat.mtime > stale
+        rank for rank, beat in beats.items() if beat.content.get("status") == "running" and newest - beat.mtime > stale
     }

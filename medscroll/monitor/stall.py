@@ -3,7 +3,7 @@
 A rank notices that it has got nowhere for `limit` seconds, reads the heartbeats of all, and concludes:
 
     frozen    its heartbeat has stopped while others beat: the process was stopped or killed, or its node is gone
-    behind    it beats, but its main thread is in an earlier step or phase than the rest, or has issued fewer collectives
+    behind    it beats, but its main thread is in an earlier step or phase than the rest, or issued fewer collectives
 
 Nobody behind: the ranks wait for each other, which points at the network. All of this is read from files; no
 collective is needed, so it works while the collectives hang.

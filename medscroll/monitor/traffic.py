@@ -24,7 +24,11 @@ SOONEST = 2.0
 
 
 def enable_recorder() -> None:
-    """Give the ring room for several steps, unless the user chose a size; before the process group is opened."""
+    """Give the ring room for several steps, unless the user chose a size; before the process group is opened.
+
+    Also keeps the profiler's library from announcing every window on stderr.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
         if name in os.environ:
             return

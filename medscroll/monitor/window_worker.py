@@ -2,9 +2,9 @@
 
     python -m medscroll.monitor.window_worker TRACE RUN_FOLDER FIRST_STEP RANK WORLD_SIZE
 
-Writes the collectives to `windows/step-N/rank-R.json`, removes the trace, waits for the windows of the other ranks (half
-a minute at most) to compute the skew, and prints the figures as one JSON object. Started by the monitor; runs at low
-priority and imports no torch.
+Writes the collectives to `windows/step-N/rank-R.json`, removes the trace, waits for the windows of the other ranks
+(half a minute at most) to compute the skew, and prints the figures as one JSON object. Started by the monitor; runs at
+low priority and imports no torch.
 """
 
 from __future__ import annotations

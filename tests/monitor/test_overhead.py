@@ -1,4 +1,4 @@
-"""Communication in traces: real ones against known figures and HolisticTraceAnalysis, made-up ones against brute force."""
+"""Communication in traces: real ones against known figures and HTA, made-up ones against brute force."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_as_holistic_trace_analysis(traces: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_as_brute_force_on_random_streams(tmp_path: Path, seed: int) -> None:
-    """Nested, equal, touching and parallel intervals on several streams and devices, counted microsecond by microsecond."""
+    """Nested, equal, touching and parallel intervals on several streams and devices, counted by the microsecond."""
     draw = random.Random(seed)
     events, busy = [], {(device, what): set() for device in (0, 1) for what in ("nccl", "compute")}
     for _ in range(120):
@@ -214,7 +214,8 @@ def test_forms_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "empty"), (b'{"traceEvents": [{"ph"', "truncated"), (b"hello", "no JSON"), (b'{"a": 1}', "no Kineto trace"),
+        (b"", "empty"), (b'{"traceEvents": [{"ph"', "truncated"), (b"hello", "no JSON"),
+        (b'{"a": 1}', "no Kineto trace"),
         (gzip.compress(b'{"traceEvents": []}' * 50)[:-12], "truncated"), (b"3", "no Kineto trace"),
     ],
 )  # fmt: skip
