@@ -26,7 +26,7 @@ from medscroll.monitor.stragglers import find_stragglers
 from medscroll.monitor.traffic import describe_last, last_collectives
 
 TICK = 1.0
-COMPARE_EVERY = 2.0  # seconds between comparisons of the ranks
+COMPARE_EVERY = 1.0  # seconds between comparisons of the ranks
 EXIT_STALLED = 75  # EX_TEMPFAIL: starting again may help
 
 

@@ -142,30 +142,29 @@ class EventWriter:
         """Replace the file by one with fewer step events; a reader sees the old one or the new one."""
         lines = self.path.read_bytes().splitlines(keepends=True)
         steps = [_step_of(line) for line in lines]
-        numbers = [step for step in steps if step is not None]
+        places = [place for place, step in enumerate(steps) if step is not None]
         for line in lines:
             if b'"thinned"' in line:
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     self._every = max(self._every, int(json.loads(line)["every"]))
-        border = numbers[-self.keep] if len(numbers) >= self.keep else 0
-        size = sum(map(len, lines))
-        kept = lines
+        border = places[-self.keep] if len(places) >= self.keep else len(lines)
+        before = steps[border] or 0 if border < len(lines) else 0
+        kept = self._every_nth(lines, steps, border)
         while sum(map(len, kept)) > self.limit // 2 and self._every < 2**30:
             self._every *= 2
-            kept = [
-                line
-                for line, step in zip(lines, steps, strict=True)
-                if step is None or step >= border or step % self._every == 0
-            ]
-            if len(kept) == len([step for step in steps if step is None]) + sum(step >= border for step in numbers):
-                break
+            kept = self._every_nth(lines, steps, border)
         note = {"type": "thinned", "time": time.time(), "every": self._every}
-        kept.append(encode({**note, "removed": len(lines) - len(kept), "before_step": border}))
+        kept.append(encode({**note, "removed": len(lines) - len(kept), "before_step": before}))
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         partial.write_bytes(b"".join(kept))
         os.replace(partial, self.path)
         # What cannot be thinned may stand above the limit: do not rewrite it at every event.
-        self._thin_at = max(self.limit, sum(map(len, kept)) + min(self.limit, size) // 4)
+        self._thin_at = max(self.limit, sum(map(len, kept)) + self.limit // 4)
+
+    def _every_nth(self, lines: list[bytes], steps: list[int | None], border: int) -> list[bytes]:
+        """The lines without the step events before line `border` whose step is no multiple of `every`."""
+        numbered = enumerate(zip(lines, steps, strict=True))
+        return [line for at, (line, step) in numbered if step is None or at >= border or step % self._every == 0]
 
 
 def _step_of(line: bytes) -> int | None:
