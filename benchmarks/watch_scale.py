@@ -1,6 +1,6 @@
-"""What `medscroll watch` costs on a long run of many ranks: time to open, memory, share of a core while the run goes on.
+"""What `medscroll watch` costs on a long run of many ranks: time to open, memory, share of a core.
 
-    python benchmarks/watch_scale.py [--ranks 64] [--steps 100000] [--folder DIR] [--output benchmarks/results/watch_scale.json]
+    python benchmarks/watch_scale.py [--ranks 64] [--steps 100000] [--folder DIR] [--output FILE.json]
 
 Writes a simulated run (3.5 GB at the defaults) unless DIR holds it, drops the page cache of its files where the system
 lets it, then in a process of its own serves the page, as `watch --web` does, while one step a second is appended on all
@@ -114,7 +114,9 @@ def measure(simulated: Simulated, folder: Path, seconds: int, step: int) -> dict
                     if caught_up is None and view["runs"][0]["reading"]["share"] >= 1:
                         caught_up = time.perf_counter() - start
             most = max(most, usage(job.pid)[1])
-            time.sleep(max(0.0, start + (step - simulated.steps) - time.perf_counter()) if step > simulated.steps else 1)
+            time.sleep(
+                max(0.0, start + (step - simulated.steps) - time.perf_counter()) if step > simulated.steps else 1
+            )
         spent = (usage(job.pid)[0] - cpu) / (time.perf_counter() - start)
         assert view["runs"][0]["step"] >= step - 4, "the view did not follow the run"
         return {
@@ -161,7 +163,9 @@ def main() -> None:
     if not (folder / "events").is_dir():
         (folder / "events").mkdir(parents=True)
         with ProcessPoolExecutor(2) as pool:
-            list(pool.map(write_rank, *zip(*[(simulated, folder, rank) for rank in range(simulated.ranks)], strict=True)))
+            list(
+                pool.map(write_rank, *zip(*[(simulated, folder, rank) for rank in range(simulated.ranks)], strict=True))
+            )
     size = sum(path.stat().st_size for path in (folder / "events").iterdir())
     runs, step = [], simulated.steps
     for _ in range(arguments.repeats):
@@ -171,7 +175,7 @@ def main() -> None:
     median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     result = {
         "command": f"python benchmarks/watch_scale.py --ranks {arguments.ranks} --steps {arguments.steps}",
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "run_bytes": size,
         "median": median,
         "runs": runs,

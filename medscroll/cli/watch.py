@@ -1,4 +1,4 @@
-"""`medscroll watch RUN [RUN2 ...]`: a run as it goes on, in the terminal, as a page, as one file, as JSON or Prometheus.
+"""`medscroll watch RUN [RUN2 ...]`: a run as it goes on, in the terminal, as a page, a file, JSON or Prometheus.
 
 It reads run folders and writes nothing into them, so it may run on any machine that sees them, for a run that goes on,
 has ended or has died; several runs are compared. Imports neither torch nor transformers.
@@ -149,7 +149,9 @@ def _at_once(arguments: WatchArguments, runs: list[RunReader]) -> int:
             arguments.html.write_text(page({**view, "language": asked}, live=False), encoding="utf-8")
         except OSError as error:
             what = f"cannot write the page: {error.strerror or error}"
-            raise ConfigError(what, where=f"--html {arguments.html}", remedy="name a file in a folder of yours") from None
+            raise ConfigError(
+                what, where=f"--html {arguments.html}", remedy="name a file in a folder of yours"
+            ) from None
         print(f"wrote {arguments.html} ({arguments.html.stat().st_size / 1e3:,.0f} kB)")
         return 0
     if arguments.json:

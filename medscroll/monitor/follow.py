@@ -1,7 +1,7 @@
 """Following runs in a thread: every two seconds a look, a slice of what was not read yet, and a snapshot on demand.
 
-`Follower.view(after)` gives the newest snapshot with its `serial`, or None where the asker has it already. Snapshots are
-built when asked for, so a server that nobody looks at only reads. Cost at 64 ranks: about 50 ms a snapshot, 10 ms a look.
+`Follower.view(after)` gives the newest snapshot with its `serial`, or None where the asker has it already. Snapshots
+are built when asked for, so a server that nobody looks at only reads. What it costs: benchmarks/watch_scale.py.
 """
 
 from __future__ import annotations

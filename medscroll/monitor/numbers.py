@@ -29,10 +29,27 @@ TOP = (
     "epoch",
 )
 GROUPS = {
-    "memory": ("allocated", "reserved", "peak", "device_used", "device_total", "fragmentation", "alloc_retries", "ooms"),
+    "memory": (
+        "allocated",
+        "reserved",
+        "peak",
+        "device_used",
+        "device_total",
+        "fragmentation",
+        "alloc_retries",
+        "ooms",
+    ),
     "host": ("rss", "used", "total", "swap_used", "cpu_percent"),
-    "gpu": ("utilisation", "power", "power_limit", "temperature", "temperature_limit", "clock")
-    + ("ecc_uncorrected", "ecc_corrected"),
+    "gpu": (
+        "utilisation",
+        "power",
+        "power_limit",
+        "temperature",
+        "temperature_limit",
+        "clock",
+        "ecc_uncorrected",
+        "ecc_corrected",
+    ),
     "io": ("nic_in", "nic_out", "disk_read", "disk_write"),
 }
 COMMUNICATION = (

@@ -1,7 +1,7 @@
 """The newest numbers of the ranks in Prometheus' text format, under the names of `medscroll.monitor.numbers`.
 
-`memory/peak` becomes `medscroll_memory_peak{run="...",host="...",rank="3"}`. One endpoint a node shows that node's ranks;
-the figures come from the run folder, so training itself opens no port. Format: the text exposition format 0.0.4.
+`memory/peak` becomes `medscroll_memory_peak{run="...",host="...",rank="3"}`. One endpoint a node shows that node's
+ranks; the figures come from the run folder, so training itself opens no port. Format: text exposition format 0.0.4.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medscroll.monitor import tail as tails
 from medscroll.monitor.numbers import finite
 from medscroll.monitor.rank_state import MEASURED, RankState
 from medscroll.monitor.schema import events_path, heartbeat_path
-from medscroll.monitor import tail as tails
 from medscroll.monitor.tail import CHUNK, Tail
 
 SMALL = 256 * 1024

@@ -1,4 +1,4 @@
-"""Ranks and nodes as they are now: a row a rank, a row a node, who is slow in which phase, the last steps as a timeline."""
+"""Ranks and nodes as they are now: a row each, who is slow in which phase, the last steps as a timeline."""
 
 from __future__ import annotations
 
@@ -40,12 +40,18 @@ LATEST = (
 )
 # How the ranks of a node make the node's figure; the rest are means.
 SUMS = ("communication/bytes", "communication/sent_bytes", "host/rss", "memory/alloc_retries", "gpu/power")
-PEAKS = ("memory/allocated", "memory/reserved", "memory/peak", "memory/device_used", "host/used", "host/total") + (
+PEAKS = (
+    "memory/allocated",
+    "memory/reserved",
+    "memory/peak",
+    "memory/device_used",
+    "memory/device_total",
+    "memory/fragmentation",
+    "host/used",
+    "host/total",
     "host/swap_used",
     "gpu/temperature",
     "gpu/ecc_uncorrected",
-    "memory/fragmentation",
-    "memory/device_total",
     "io/nic_in",
     "io/nic_out",
     "io/disk_read",

@@ -55,7 +55,8 @@ class RunReader:
                 known = self.server_offset
                 self.server_offset = offset if known is None else max(offset, known - 0.01)
         changed = self._catch_up(budget) or changed
-        changed = any([self._read(name) for name in ("ledger.json", "plan.json")]) or changed
+        for name in ("ledger.json", "plan.json"):
+            changed = self._read(name) or changed
         self.version += bool(changed)
 
     def finish(self) -> None:

@@ -9,6 +9,7 @@ Cost: about 5 us a step, 28 bytes x buckets x names (512 kB a rank at 256 bucket
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ class Series:
 
     def merge_in(self, step: int, values: Mapping[str, float]) -> None:
         """Take numbers that belong to a step which is in already, or is about to come."""
-        known = [(_COLUMN[name], value) for name, value in values.items() if name in _COLUMN and value == value]
+        known = [(_COLUMN[name], value) for name, value in values.items() if name in _COLUMN and not math.isnan(value)]
         if not known or step < 0:
             return
         while step // self.width >= self.buckets:

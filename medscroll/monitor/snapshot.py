@@ -1,4 +1,4 @@
-"""A run as one JSON object: what the page draws, the terminal prints and `--json` gives. docs/monitor.md lists the keys.
+"""A run as one JSON object: what the page draws, the terminal prints, `--json` gives. docs/monitor.md lists the keys.
 
 Built from a `RunReader`; sizes are bounded whatever the length of the run (some 300 kB at 64 ranks). Numbers have five
 significant digits; what was not measured is null. Nothing here is corpus text.
@@ -126,7 +126,10 @@ def curves(reference: RankReader | None) -> dict[str, Any]:
     found: dict[str, Any] = {"width": series.width, "step": np.maximum(series.steps()[seen], 1).tolist()}
     found |= {name: short(series.mean(name)[seen]) for name in held}
     if series.width > 1 and "loss" in held:
-        found |= {"loss_least": short(series.least("loss")[seen]), "loss_greatest": short(series.greatest("loss")[seen])}
+        found |= {
+            "loss_least": short(series.least("loss")[seen]),
+            "loss_greatest": short(series.greatest("loss")[seen]),
+        }
     return found
 
 
@@ -187,7 +190,9 @@ def planned_memory(run: RunReader) -> float | None:
 def communication(readers: list[RankReader], ranks: list[dict[str, Any]]) -> dict[str, Any]:
     """Total and exposed communication a step over the run, a row for each node (mean over its ranks)."""
     hosts = list(dict.fromkeys(str(rank["host"]) for rank in ranks))
-    members = {host: [r.state.series for r, rank in zip(readers, ranks, strict=True) if rank["host"] == host] for host in hosts}
+    members = {
+        host: [r.state.series for r, rank in zip(readers, ranks, strict=True) if rank["host"] == host] for host in hosts
+    }
     everyone = [reader.state.series for reader in readers]
     steps = resample(everyone, "communication/total_us", COLUMNS)[0] if readers else np.zeros(0, np.int64)
     found: dict[str, Any] = {"step": steps.tolist(), "host": hosts, "total_us": [], "exposed_us": []}
@@ -214,7 +219,9 @@ def _groups(windows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for group in window.get("groups") or []:
             if isinstance(group, dict):
                 label = str(group.get("description") or group.get("group"))
-                values = {n: (finite(group.get(n)) or 0.0) / steps for n in ("calls", "bytes", "total_us", "exposed_us")}
+                values = {
+                    n: (finite(group.get(n)) or 0.0) / steps for n in ("calls", "bytes", "total_us", "exposed_us")
+                }
                 rows.setdefault(label, []).append(values)
     return [
         {"group": label, **{name: sum(one[name] for one in found) / len(found) for name in found[0]}}
@@ -265,7 +272,9 @@ def reading(run: RunReader, readers: list[RankReader]) -> dict[str, Any]:
     return {
         "share": run.share_read,
         "lines": sum(state.lines for state in states),
-        "bad_lines": sum(state.bad + reader.tail.skipped for state, reader in zip(states, run.ranks.values(), strict=True)),
+        "bad_lines": sum(
+            state.bad + reader.tail.skipped for state, reader in zip(states, run.ranks.values(), strict=True)
+        ),
         "unfinished_lines": sum(reader.unfinished for reader in run.ranks.values()),
         "sampled": any(state.sampled for state in states),
         "thinned": any(state.thinned is not None for state in states),

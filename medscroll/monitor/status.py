@@ -35,7 +35,8 @@ def rank_state(run: RunReader, reader: RankReader) -> str:
 def run_status(run: RunReader) -> dict[str, Any]:
     """`state`, `reason`, `since` (Unix seconds or None) and `ranks` (those that are concerned) of a run.
 
-    States: empty, starting, running, stalled, degraded (some ranks are dead), dead, crashed, stopped, finished, unknown.
+    States: empty, starting, running, stalled, degraded (some ranks are dead), dead, crashed, stopped, finished, unknown
+    (no heartbeats).
     """
     readers = run.current()
     if not readers:
@@ -57,19 +58,22 @@ def run_status(run: RunReader) -> dict[str, Any]:
     if dead:
         times = [reader.beat.mtime for reader in dead if reader.beat.mtime is not None]
         return _status("degraded" if alive else "dead", dead, since=_local(run, min(times, default=None)))
-    if having("stopped"):
-        end = having("stopped")[0].state.end or {}
-        return _status("stopped", having("stopped"), reason=str(end.get("reason") or ""), since=finite(end.get("time")))
-    if not alive:
-        return _status("unknown", having("silent"))
+    stopped = having("stopped")
+    if stopped:
+        end = stopped[0].state.end or {}
+        return _status("stopped", stopped, reason=str(end.get("reason") or ""), since=finite(end.get("time")))
+    return _going_on(run, readers) if alive else _status("unknown", having("silent"))
+
+
+def _going_on(run: RunReader, readers: list[RankReader]) -> dict[str, Any]:
+    """The status of a run whose ranks are alive: stalled, starting or running."""
     stall = current_stall(run)
     if stall is not None:
-        missing = [row for row in stall.get("missing", []) if isinstance(row, dict)]
-        named = {row.get("rank") for row in missing}
-        since = finite(stall.get("time"))
-        return _status("stalled", [r for r in readers if r.rank in named], str(stall.get("message", "")), since)
+        named = {row.get("rank") for row in stall.get("missing", []) if isinstance(row, dict)}
+        missing = [reader for reader in readers if reader.rank in named]
+        return _status("stalled", missing, str(stall.get("message", "")), finite(stall.get("time")))
     started = any(reader.state.step or reader.beat.number("step") for reader in readers)
-    return _status("running" if started else "starting", alive)
+    return _status("running" if started else "starting", readers)
 
 
 def current_stall(run: RunReader) -> dict[str, Any] | None:

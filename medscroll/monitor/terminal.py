@@ -146,7 +146,9 @@ def _head(run: dict[str, Any], words: Words) -> Text:
     bad = [rank for rank in run["ranks"] if rank["state"] in ("dead", "crashed", "silent")]
     for rank in bad[:8]:
         seen = f" {words('since')} {_clock(rank['last_seen'])}" if rank["last_seen"] else ""
-        head.append(f"\nrank {rank['rank']} ({rank['host']}): {words(rank['state'])}{seen}", style=STYLES[rank["state"]])
+        head.append(
+            f"\nrank {rank['rank']} ({rank['host']}): {words(rank['state'])}{seen}", style=STYLES[rank["state"]]
+        )
     if len(bad) > 8:
         head.append(f"\n… +{len(bad) - 8}", style="red")
     return head

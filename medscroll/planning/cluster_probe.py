@@ -284,7 +284,7 @@ class Probe:
         return offsets
 
     def _shared(self, members: list[list[int]]) -> dict[str, Any] | None:
-        """Whether what each node writes into `shared_dir` is seen by all: seconds until then, or who does not see whom."""
+        """Whether what each node writes into `shared_dir` is seen by all: seconds until then, or who misses what."""
         if self.shared_dir is None:
             return None
         nonce: list[Any] = [secrets.token_hex(8)]

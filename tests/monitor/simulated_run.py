@@ -1,4 +1,4 @@
-"""Run folders as real ranks write them, without the run: any number of ranks and steps, slow, frozen and crashed ranks."""
+"""Run folders as real ranks write them, without the run: any number of ranks and steps, slow or dead ranks."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class Simulated:
         body = (
             f', "loss": {loss:.5f}, "grad_norm": {0.8 + 0.2 * math.sin(step / 5):.4f}, '
             f'"learning_rate": {2e-5 * (1 - step / (self.max_steps + 1)):.4e}, '
-            f'"tokens_per_second": {8192 * self.ranks / total:.1f}, "mfu": {0.46 / jitter:.4f}, "hfu": {0.58 / jitter:.4f}, '
-            f'"peak_memory_gib": {peak / GIB:.3f}'
+            f'"tokens_per_second": {8192 * self.ranks / total:.1f}, "mfu": {0.46 / jitter:.4f}, '
+            f'"hfu": {0.58 / jitter:.4f}, "peak_memory_gib": {peak / GIB:.3f}'
         )
         if self.gpu:
             body += (
@@ -111,12 +111,13 @@ class Simulated:
             )
         sent = 13_000_000_000 // max(1, self.ranks // self.nodes)
         body += (
-            f', "host": {{"rss": {9 * GIB + rank * 10**7}, "used": {300 * GIB}, "total": {1024 * GIB}, "swap_used": 0, '
-            f'"cpu_percent": 104.0}}, "io": {{"nic_in": 2.1e10, "nic_out": 2.2e10, "disk_read": 1.2e7, "disk_write": 3e5}}, '
+            f', "host": {{"rss": {9 * GIB + rank * 10**7}, "used": {300 * GIB}, "total": {1024 * GIB}, '
+            f'"swap_used": 0, "cpu_percent": 104.0}}, "io": {{"nic_in": 2.1e10, "nic_out": 2.2e10, '
+            f'"disk_read": 1.2e7, "disk_write": 3e5}}, '
             f'"communication": {{"steps": {self.logging_steps}, "coverage": 1.0, "traffic": [{{"group": "default", '
             f'"ranks": {self.ranks}, "op": "all_reduce", "calls": {40 * self.logging_steps}, '
-            f'"bytes": {sent * self.logging_steps // 2}, "sent_bytes": {sent * self.logging_steps}}}], "estimate": true, '
-            f'"total_us": {total * (0.3 + 0.02 * self.node(rank)) * 1e6:.0f}, '
+            f'"bytes": {sent * self.logging_steps // 2}, "sent_bytes": {sent * self.logging_steps}}}], '
+            f'"estimate": true, "total_us": {total * (0.3 + 0.02 * self.node(rank)) * 1e6:.0f}, '
             f'"exposed_us": {total * (0.05 + 0.01 * self.node(rank)) * 1e6:.0f}}}'
         )
         return head + body + "}\n"
@@ -191,6 +192,8 @@ class Simulated:
                 for event in self.extra.get(rank, []):
                     handle.write(json.dumps({"time": time.time(), **event}) + "\n")
                 if rank in self.end:
-                    handle.write(json.dumps({"type": "end", "time": time.time(), "step": self.steps, **self.end[rank]}) + "\n")
+                    handle.write(
+                        json.dumps({"type": "end", "time": time.time(), "step": self.steps, **self.end[rank]}) + "\n"
+                    )
             self.beat(folder, rank, status=self.end.get(rank, {}).get("status", "running"))
         return folder

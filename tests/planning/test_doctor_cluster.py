@@ -1,4 +1,4 @@
-"""doctor --cluster: every pair is measured once, the slow link and the node that differs are named, NCCL's log is read."""
+"""doctor --cluster: every pair once, the slow link and the node that differs are named, NCCL's log is read."""
 
 from __future__ import annotations
 
