@@ -28,19 +28,22 @@ def pause(*_: Any) -> None:
 
 def after_forward(module: torch.nn.Module, _: Any, output: Any) -> None:
     if isinstance(module, torch.nn.Embedding) and module.training:
-        STEPS.append(1)
-        if os.environ["SLOW_PHASE"] == "crash":
-            if len(STEPS) == 3:
-                raise RuntimeError("the third step fails\nand says more")
-            return
         if os.environ["SLOW_PHASE"] == "forward":
             pause()
         elif output.requires_grad:
             output.register_hook(pause)  # runs near the end of the backward pass
 
 
+def crash(*_: Any) -> None:
+    STEPS.append(1)
+    if len(STEPS) == 3:
+        raise RuntimeError("the third step fails\nand says more")
+
+
 if __name__ == "__main__":
-    if os.environ["SLOW_PHASE"] == "optimizer":
+    if os.environ["SLOW_PHASE"] == "crash":
+        register_optimizer_step_post_hook(crash)
+    elif os.environ["SLOW_PHASE"] == "optimizer":
         register_optimizer_step_post_hook(pause)
     else:
         register_module_forward_hook(after_forward)
