@@ -102,11 +102,11 @@ def measure(simulated: Simulated, folder: Path, seconds: int, step: int) -> dict
         page_seconds, _, body = get(ready["port"], "")
         first_page = time.perf_counter() - began
         cpu, rss, most, caught_up, polls = *usage(job.pid), 0.0, None, 0
-        start, serial = time.perf_counter(), 0
+        start, serial, began_at = time.perf_counter(), 0, step
         while time.perf_counter() - start < seconds:
             step += 1
             append(simulated, folder, step)
-            if step % 2:
+            if (step - began_at) % 2:
                 _, status, data = get(ready["port"], f"data?after={serial}")
                 if status == 200:
                     view = json.loads(data)
