@@ -2,7 +2,8 @@
 
 Training only puts an event into a queue (microseconds): a file system that hangs holds up the thread, not the step.
 Each line is one `write`, so a kill leaves whole lines; a torn last line of an earlier start is closed before the
-first new one. The queue is bounded: what does not fit, or cannot be written, is counted, said once, and reported by an alert
+first new one. The queue is bounded: what does not fit, or cannot be written, is counted, said once, and reported by
+an alert
 `telemetry_lost` when writing works again.
 
 Bound: beyond `limit` bytes the file is replaced by a thinned one (see docs/monitor-events.md): `step` events older than

@@ -32,6 +32,8 @@ class Probes:
         self._process = psutil.Process()
         self._process.cpu_percent()
         self._counters: tuple[float, dict[str, float]] | None = None
+        self._nvml: Any
+        self._gpu: Any
         self._nvml, self._gpu = self._open_gpu(gpu_uuid) if gpu_uuid else (None, None)
         self.io()
 

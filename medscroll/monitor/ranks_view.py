@@ -10,6 +10,7 @@ from medscroll.monitor.rank_reader import RankReader
 from medscroll.monitor.run_reader import RunReader
 from medscroll.monitor.schema import PHASES
 from medscroll.monitor.status import rank_state
+from medscroll.monitor.stragglers import COMPARED, lateness
 
 SHOWN_STEPS = 10
 LATEST = (
@@ -107,9 +108,9 @@ def node_view(ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def slowest(readers: list[RankReader], ranks: list[dict[str, Any]], listed: int = 8) -> list[dict[str, Any]]:
-    """The ranks that work longest in a phase, waits aside, against the median of all; the worst first.
+    """The ranks that are latest by their own work, waits aside (`stragglers.lateness`); the worst first.
 
-    `excess` is the share of the median step that the rank takes longer in that phase. Medians over the recent steps.
+    `excess` is the share of the median step by which the rank's phase makes it later. Medians over the recent steps.
     """
     work: dict[int, list[float]] = {}
     steps: list[float] = []
@@ -123,18 +124,19 @@ def slowest(readers: list[RankReader], ranks: list[dict[str, Any]], listed: int 
     if len(work) < 2:
         return []
     step, rows = max(median(steps), 1e-9), []
-    usual = [median(times[at] for times in work.values()) for at in range(len(PHASES))]
+    added = lateness({rank: dict(zip(PHASES, times, strict=True)) for rank, times in work.items()})
     by_rank = {rank["rank"]: rank for rank in ranks}
     for rank, times in work.items():
-        at = max(range(len(PHASES)), key=lambda index: times[index] - usual[index])
+        phase = max(COMPARED, key=lambda name: added[rank][name])
+        late = added[rank][phase]
         rows.append(
             {
                 "rank": rank,
                 "host": by_rank[rank]["host"],
-                "phase": PHASES[at],
-                "seconds": times[at],
-                "usual": usual[at],
-                "excess": (times[at] - usual[at]) / step,
+                "phase": phase,
+                "seconds": times[PHASES.index(phase)],
+                "usual": times[PHASES.index(phase)] - late,
+                "excess": late / step,
                 "work": sum(times),
             }
         )

@@ -121,10 +121,10 @@ class Memory(TypedDict):
 
     allocated: int
     reserved: int
-    peak: int  # allocated, since the last logged step
+    peak: int  # allocated, since the start
     device_used: int  # all processes of the device
     device_total: int
-    fragmentation: float  # share of the reserved memory that is neither allocated nor releasable as whole segments
+    fragmentation: float  # share of the reserved memory that is free but inside segments partly in use
     alloc_retries: int  # since the start
     ooms: int  # since the start
 
@@ -176,7 +176,7 @@ class Traffic(TypedDict):
 class Communication(TypedDict):
     """Counted communication since the last such entry, and the estimate of what compute does not hide."""
 
-    steps: int  # the entry covers this many steps, the last one being the event's
+    steps: int  # the entry covers this many steps, up to one or two before the event's
     coverage: float  # share of the calls whose sizes were read; below 1, bytes are extrapolated by it
     traffic: list[Traffic]
     estimate: Literal[True]  # the two below are estimates from the last window
@@ -205,7 +205,7 @@ class StepEvent(Event):
     tokens: int  # of this rank
     targets: int  # of this rank
     pieces: NotRequired[Pieces | None]
-    waits: NotRequired[dict[str, float]]  # seconds a phase that this rank waited for others; CPU ranks
+    waits: NotRequired[dict[str, float]]  # seconds a phase that this rank waited for others; other writers may know it
     loss: NotRequired[float]  # logged steps: mean over all ranks since the last logged step
     grad_norm: NotRequired[float | None]
     learning_rate: NotRequired[float | None]
@@ -245,9 +245,14 @@ class CommWindowEvent(Event):
     overlapped_us: float
     compute_us: float
     groups: list[WindowGroup]
-    skew_us: NotRequired[float | None]  # time this rank waited for the last one, in the window before (`skew_step`)
+    basis: str  # gpu: kernels; host: gloo against CPU operators
+    phases: dict[str, float]  # phase -> microseconds of the collectives that began in it
+    skew_us: NotRequired[float | None]  # time this rank waited for the last one; None: some rank's window is missing
     skew_groups: NotRequired[dict[str, float]]
-    skew_step: NotRequired[int]
+    skew_phases: NotRequired[dict[str, float]]
+    skew_step: NotRequired[int]  # first step of the window that the skew belongs to
+    came_last: NotRequired[int]  # collectives to which this rank came last, of `compared`
+    compared: NotRequired[int]
 
 
 class CheckpointEvent(Event):
@@ -316,6 +321,7 @@ class EndEvent(Event):
     step: int
     status: Literal["finished", "crashed", "stopped"]
     reason: str | None  # type of the error and its first line, never corpus text
+    communication: NotRequired[Communication | None]  # counted after the last step event that carried any
 
 
 class Heartbeat(TypedDict):
@@ -330,4 +336,5 @@ class Heartbeat(TypedDict):
     progress: float  # time of the last change of step or phase
     median_step: float | None  # seconds
     status: Literal["running", "finished", "crashed", "stopped"]
+    phases: dict[str, float]  # median seconds a phase over the last steps
     collectives: dict[str, Any]  # group -> number of the last collective issued; filled when a stall is suspected

@@ -164,7 +164,8 @@ class TrafficCounter:
             try:
                 from torch.distributed import distributed_c10d
 
-                self._sizes[name] = int(distributed_c10d._get_group_size_by_name(name))
+                size_of: Any = distributed_c10d._get_group_size_by_name
+                self._sizes[name] = int(size_of(name))
             except (AttributeError, KeyError, ValueError, RuntimeError, TypeError):
                 self._sizes[name] = None
         return self._sizes[name]

@@ -75,7 +75,8 @@ def add_skew(figures: dict[str, Any], run_folder: Path, first_step: int, rank: i
     if found is None:
         return
     own = found[rank]
-    figures |= {"skew_us": own.total_us, "skew_groups": own.groups, "came_last": own.last, "compared": own.matched}
+    figures |= {"skew_us": own.total_us, "skew_groups": own.groups, "skew_phases": own.phases}
+    figures |= {"came_last": own.last, "compared": own.matched}
     if rank == 0:
         figures["lateness_us"] = {str(late): phases for late, phases in phase_lateness(found).items() if phases}
 

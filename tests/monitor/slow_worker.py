@@ -1,7 +1,7 @@
 """A training of which one rank is slow in one phase: `medscroll` with hooks that sleep. Run it as a module.
 
-SLOW_PHASE (forward, backward, optimizer) takes every rank 0.1 s a step and rank SLOW_RANK 30 % more; `crash` fails in the
-third step instead. The hooks are torch's own; the code under test is untouched.
+SLOW_PHASE (forward, backward, optimizer) takes every rank 0.1 s a step and rank SLOW_RANK 30 % more; `crash` fails in
+the third step instead. The hooks are torch's own; the code under test is untouched.
 """
 
 from __future__ import annotations

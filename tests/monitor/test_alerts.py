@@ -31,7 +31,8 @@ def test_a_run_that_goes_well_says_nothing() -> None:
     events = falling(1000)
     for event in events:
         event |= {"memory": {"allocated": 5, "device_used": 90, "device_total": 100}}
-        event |= {"gpu": {"temperature": 60.0, "temperature_limit": 87.0, "throttle": ["power_cap"], "ecc_uncorrected": 2}}
+        gpu = {"temperature": 60.0, "temperature_limit": 87.0, "throttle": ["power_cap"], "ecc_uncorrected": 2}
+        event["gpu"] = gpu
     assert kinds(events) == []
 
 

@@ -24,6 +24,7 @@ from tests.engine.conftest import prepared, training
 
 assert prepared  # the fixture of the engine's tests
 SLOW = "tests.monitor.slow_worker"
+Job = tuple[subprocess.Popen[str], Callable[[], str]]
 
 
 def events(run: Path, rank: int, kind: str) -> list[dict[str, Any]]:
@@ -34,7 +35,7 @@ def events(run: Path, rank: int, kind: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def job(processes: int, arguments: list[str], **extra: str) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
+def job(processes: int, arguments: list[str], **extra: str) -> Iterator[Job]:
     """A job under way, and a function that gives what it has printed."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
@@ -56,7 +57,9 @@ def job(processes: int, arguments: list[str], **extra: str) -> Iterator[tuple[su
             launch._kill_session(process)
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], said: Callable[[], str], seconds: float) -> Any:
+def wait_for(
+    condition: Callable[[], Any], process: subprocess.Popen[str], said: Callable[[], str], seconds: float
+) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert process.poll() is None, f"the job has ended\n{said()[-6000:]}"

@@ -109,8 +109,8 @@ def test_a_window_counts_when_all_ranks_have_written_it(tmp_path: Path) -> None:
 
 
 def beat(rank: int, step: int = 7, phase: str = "backward", mtime: float = 100.0, **more: Any) -> Beat:
-    content = {"status": "running", "host": f"host-{rank}", "step": step, "phase": phase, "time": 50.0, "progress": 20.0}
-    return Beat(rank, {**content, **more}, mtime)
+    content = {"status": "running", "host": f"host-{rank}", "step": step, "phase": phase}
+    return Beat(rank, {**content, "time": 50.0, "progress": 20.0, **more}, mtime)
 
 
 def test_a_frozen_rank_is_missing_whatever_it_said_last() -> None:
