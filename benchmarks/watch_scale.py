@@ -101,7 +101,8 @@ def measure(simulated: Simulated, folder: Path, seconds: int, step: int) -> dict
         ready = json.loads(job.stdout.readline())
         page_seconds, _, body = get(ready["port"], "")
         first_page = time.perf_counter() - began
-        cpu, rss, most, caught_up, polls = *usage(job.pid), 0.0, None, 0
+        cpu, rss = usage(job.pid)
+        most, caught_up, polls = 0.0, None, 0
         start, serial, began_at = time.perf_counter(), 0, step
         while time.perf_counter() - start < seconds:
             step += 1
@@ -114,9 +115,7 @@ def measure(simulated: Simulated, folder: Path, seconds: int, step: int) -> dict
                     if caught_up is None and view["runs"][0]["reading"]["share"] >= 1:
                         caught_up = time.perf_counter() - start
             most = max(most, usage(job.pid)[1])
-            time.sleep(
-                max(0.0, start + (step - simulated.steps) - time.perf_counter()) if step > simulated.steps else 1
-            )
+            time.sleep(max(0.0, start + (step - began_at) - time.perf_counter()))
         spent = (usage(job.pid)[0] - cpu) / (time.perf_counter() - start)
         assert view["runs"][0]["step"] >= step - 4, "the view did not follow the run"
         return {

@@ -233,7 +233,8 @@ def data(run: RunReader, readers: list[RankReader], step: int) -> dict[str, Any]
     """What all ranks have consumed, from their events, and the run's ledger.json where it is written."""
     counted: dict[str, Any] = {"exact": True}
     for name in ("tokens", "targets", "fillers"):
-        totals = [reader.state.series.total(name, step) for reader in readers]
+        series = [reader.state.series for reader in readers]
+        totals = [one.total(name, min(step, one.last_step)) for one in series]
         counted[name] = round(sum(total for total, _ in totals))
         counted["exact"] = counted["exact"] and all(exact for _, exact in totals)
     return {"counted": counted, "ledger": run.file("ledger.json")}

@@ -1,4 +1,4 @@
-"""The page in a real browser, of a real training run: it follows, a killed rank turns red, nothing leaves the machine."""
+"""The page in a real browser, of a real run: it follows, a killed rank turns red, nothing leaves the machine."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def test_a_real_run_is_followed_and_a_killed_rank_turns_red(prepared: Path, tmp_
 
 
 @needs_browser
-def test_a_large_run_in_both_languages_and_every_screen(tmp_path: Path) -> None:
+def test_a_large_run_in_both_languages_and_every_screen(tmp_path: Path) -> None:  # noqa: PLR0915
     """What a run says is shown as text, whatever it is; a broken connection is said and mended."""
     alert = {"type": "alert", "kind": "loss_spike", "severity": "critical", "step": 50, "rank": 3, "host": "node-00"}
     run = Simulated(
         ranks=16, nodes=4, steps=120, slow_rank=5, silent={7: 300.0}, extra={3: [{**alert, "message": EVIL}]}
     ).write(tmp_path / "run")
-    other = Simulated(ranks=2, nodes=1, steps=60, gpu=False, end=dict.fromkeys(range(2), {"status": "finished"}))
+    other = Simulated(ranks=2, nodes=1, steps=60, gpu=False, end={rank: {"status": "finished"} for rank in range(2)})
     other.write(tmp_path / "other")
     follower = Follower([RunReader(run), RunReader(tmp_path / "other")], 0.5)
     server = make_server(follower, "127.0.0.1", 0)

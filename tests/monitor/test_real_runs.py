@@ -17,7 +17,9 @@ import psutil
 import pytest
 
 from medscroll.monitor.heartbeat import read_heartbeats
+from medscroll.monitor.run_reader import RunReader
 from medscroll.monitor.schema import PHASES, events_path, stacks_path
+from medscroll.monitor.snapshot import snapshot
 from medscroll.monitor.stragglers import find_stragglers, mean_phases
 from tests import launch
 from tests.engine.conftest import prepared, training
@@ -85,6 +87,9 @@ def test_a_slow_rank_and_a_frozen_one(prepared: Path, tmp_path: Path) -> None:
     with job(2, flags, SLOW_PHASE="forward", SLOW_RANK="1") as (process, said):
         wait_for(lambda: len(events(run, 1, "step")) >= 20 <= len(events(run, 0, "step")), process, said, 120)
         assert named(run, 2, 20) == (1, "forward")
+        reader = RunReader(run)
+        reader.finish()
+        assert [snapshot([reader])["runs"][0]["slowest"][0][key] for key in ("rank", "phase")] == [1, "forward"]
         beats = read_heartbeats(run, range(2))
         pid, median_step = beats[1].content["pid"], beats[0].content["median_step"]
         assert 0.1 < median_step < 2

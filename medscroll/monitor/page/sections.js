@@ -71,11 +71,12 @@ function curve(kind, name, runs, current, options) {
 }
 
 function phasesOverRun(run, phases) {
+  const seen = run.phases.step.map((_, i) => i).filter((i) => run.phases.seconds[i] !== null), only = (list) => seen.map((i) => list[i]);
   const held = phases.filter((phase) => run.phases[phase] && run.phases[phase].some((value) => value));
   if (!held.length) return null;
   return section("half", word("phases"), word("perStep"), (body, readout) => {
-    const layers = held.map((phase) => ({ name: phaseWord(phase), y: run.phases[phase], colour: `var(--${phase})` }));
-    const drawn = stackChart(body, readout, { x: run.phases.step, layers, format: (value) => short(value) + " s", unit: word("step"), name: word("phases") });
+    const layers = held.map((phase) => ({ name: phaseWord(phase), y: only(run.phases[phase]), colour: `var(--${phase})` }));
+    const drawn = stackChart(body, readout, { x: only(run.phases.step), layers, format: (value) => short(value) + " s", unit: word("step"), name: word("phases") });
     body.append(legend(held.map((phase) => [phaseWord(phase), `var(--${phase})`])));
     return drawn;
   });
