@@ -89,6 +89,17 @@ def rank_view(run: RunReader, reader: RankReader) -> dict[str, Any]:
     }
 
 
+def tell_nodes_apart(ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Nodes of one host name (containers, network namespaces) get their number into the name of the host."""
+    numbers: dict[str, set[float | None]] = {}
+    for rank in ranks:
+        numbers.setdefault(rank["host"], set()).add(rank["node"])
+    for rank in ranks:
+        if len(numbers[rank["host"]]) > 1 and rank["node"] is not None:
+            rank["host"] = f"{rank['host']} (node {rank['node']:.0f})"
+    return ranks
+
+
 def node_view(ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each node, in the order of its lowest rank."""
     hosts: dict[str, list[dict[str, Any]]] = {}

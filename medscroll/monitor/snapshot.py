@@ -16,7 +16,7 @@ import numpy as np
 
 from medscroll.monitor.numbers import finite
 from medscroll.monitor.rank_reader import RankReader
-from medscroll.monitor.ranks_view import memory_name, node_view, rank_view, slowest, timeline
+from medscroll.monitor.ranks_view import memory_name, node_view, rank_view, slowest, tell_nodes_apart, timeline
 from medscroll.monitor.run_reader import SILENT, RunReader
 from medscroll.monitor.schema import PHASES, SCHEMA_VERSION
 from medscroll.monitor.series import Series, resample
@@ -58,7 +58,7 @@ def run_view(run: RunReader) -> dict[str, Any]:
     """One run; see docs/monitor.md."""
     readers, reference, start = run.current(), run.reference(), run.start()
     latest = reference.state.latest if reference is not None else {}
-    ranks = [rank_view(run, reader) for reader in readers]
+    ranks = tell_nodes_apart([rank_view(run, reader) for reader in readers])
     step = max((reader.state.step for reader in readers), default=0)
     view: dict[str, Any] = {
         "name": run.name,

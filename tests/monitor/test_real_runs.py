@@ -125,7 +125,8 @@ def check_events(run: Path, rank: int) -> None:
         phases = event["phases"]
         assert set(phases) == set(PHASES)
         assert sum(phases.values()) == pytest.approx(event["seconds"], rel=0.02, abs=1e-3)
-        assert phases["forward"] > 0.1 > phases["optimizer"] > 0
+        assert phases["forward"] > 0.1
+        assert min(phases["data"], phases["backward"], phases["optimizer"]) > 0
         assert event["pieces"]["count"] >= 1
         assert event["pieces"]["max"] <= event["tokens"] <= 256
     assert any("host" in event for event in steps)
