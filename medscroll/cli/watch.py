@@ -88,8 +88,8 @@ def check(arguments: WatchArguments) -> None:
     ending = [f"--{name}" for name in ("once", "html", "json") if getattr(arguments, name)]
     serving = ["--web"] * arguments.web + ["--prometheus"] * (arguments.prometheus is not None)
     if (ending and serving) or len(ending) > 1:
-        given = " and ".join(ending + serving)
-        problems.append(ConfigError(f"{given} exclude each other", remedy="give one, or run the command twice"))
+        both = " and ".join(ending + serving)
+        problems.append(ConfigError(f"{both} exclude each other", remedy="give one, or run the command twice"))
     for flag, given, present, needed in (
         ("--port", arguments.port is not None, arguments.web, "--web"),
         ("--bind", arguments.bind != "127.0.0.1", bool(serving), "--web or --prometheus"),

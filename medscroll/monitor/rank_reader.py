@@ -22,7 +22,7 @@ from medscroll.monitor.schema import events_path, heartbeat_path
 from medscroll.monitor.tail import CHUNK, Tail
 
 SMALL = 256 * 1024
-HEAD, TAIL, MIDDLE = 32 * 1024, 64 * 1024, 32
+HEAD, TAIL, MIDDLE = 8 * 1024, 40 * 1024, 12
 POINTS = 256
 BURST = 4 * 2**20  # more than this at once is sampled, as the rest of the file is
 
@@ -120,7 +120,7 @@ class RankReader:
             at += len(handle.readline())  # the rest of a line that began before
         for line in head:
             self.state.feed(line)
-        count = MIDDLE * (8 if self.reference else 1)
+        count = MIDDLE * (16 if self.reference else 1)
         for lines in tails.samples(self.tail.path, size - TAIL, count):
             self.state.feed(next((line for line in reversed(lines) if MEASURED in line), lines[-1]))
         self.state.sampled, self.state.bad = True, 0  # samples may begin inside a line; the whole reading counts

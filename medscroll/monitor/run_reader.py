@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from medscroll.monitor.rank_reader import RankReader
 
 SILENT = 15.0  # seconds without a heartbeat after which a rank counts as dead
 WHOLE = 96 * 2**20  # runs of up to so many bytes are parsed line by line on all ranks
+OPENERS = 16
 SIGNS = ("events", "heartbeat", "config.yaml", "ledger.json", "environment.json", "plan.json")
 _RANK = re.compile(r"rank-(\d{1,7})(?:\.jsonl)?$")
 
@@ -85,6 +87,8 @@ class RunReader:
             small = sum(reader.tail.size for reader in self.ranks.values()) <= WHOLE
             for reader in self.ranks.values():
                 reader.every_line = reader.reference or small
+            with ThreadPoolExecutor(OPENERS) as pool:  # a cold disk answers many at once
+                list(pool.map(RankReader.refresh, [self.ranks[rank] for rank in new]))
         return bool(new)
 
     def _catch_up(self, budget: float) -> bool:

@@ -51,7 +51,11 @@ def run_status(run: RunReader) -> dict[str, Any]:
         first = min(crashed, key=_fell)
         end = first.state.end or {}
         reason = str(end.get("reason") or "no reason was written")
-        return _status("crashed", crashed, reason=f"rank {first.rank}: {reason}", since=finite(end.get("time")))
+        reason = f"rank {first.rank}: {reason}"
+        if dead and _fell(first)[0]:  # all that is written is an echo of a death that could write nothing
+            killed = min(dead, key=lambda reader: reader.beat.mtime or 0.0)
+            reason = f"rank {killed.rank} ({killed.host}) ended without a word, killed or its node lost; {reason}"
+        return _status("crashed", crashed + dead, reason=reason, since=finite(end.get("time")))
     if len(having("finished")) == len(readers):
         ended = [finite((reader.state.end or {}).get("time")) for reader in readers]
         return _status("finished", readers, since=max((at for at in ended if at is not None), default=None))

@@ -175,7 +175,7 @@ def _nodes(run: dict[str, Any], words: Words) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     for head in ("node", "ranks", "GPU peak", "host used", "comm", "exposed", "net in / out"):
         table.add_column(words(head), justify="left" if head == "node" else "right")
-    planned, step = run["memory"]["planned"], run["seconds"]
+    planned, step = run["memory"]["planned"], run["seconds_per_step"]
     for node in run["nodes"]:
         peak = node["memory/peak"]
         share = f" {peak / node['memory/device_total']:.0%}" if peak and node["memory/device_total"] else ""

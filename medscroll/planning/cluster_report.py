@@ -23,7 +23,9 @@ def judge(raw: dict[str, Any]) -> dict[str, Any]:
         {what: {value: [hosts]}}, `transport`, `exports` (lines of shell), `problems` and `notes` (sentences), `shared`,
         `cluster`. Keys are listed in docs/doctor-cluster.md.
     """
-    nodes, problems, notes = raw["nodes"], [], []
+    nodes = raw["nodes"]
+    problems: list[str] = []
+    notes: list[str] = []
     names = node_names(nodes)
     pairs = _pairs(raw, names)
     for pair in pairs:
@@ -160,9 +162,9 @@ def exports(raw: dict[str, Any]) -> list[str]:
             lines += [f"export NCCL_SOCKET_IFNAME={interface}"]
     elif len(raw["nodes"]) > 1:
         for node in raw["nodes"]:
-            interface = (node.get("link_bytes_per_s") or {}).get("interface")
-            if interface:
-                lines.append(f"export GLOO_SOCKET_IFNAME={interface}   # on {node['host']} ({node['address']})")
+            own = (node.get("link_bytes_per_s") or {}).get("interface")
+            if own:
+                lines.append(f"export GLOO_SOCKET_IFNAME={own}   # on {node['host']} ({node['address']})")
     if len(found["adapters"]) == 1:
         lines.append(f"export NCCL_IB_HCA={next(iter(found['adapters']))}")
     return lines

@@ -45,7 +45,7 @@ function banner(run) {
     ["seconds", duration(run.seconds_per_step), run.epoch === null ? "" : `${word("epoch")} ${run.epoch.toFixed(2)}`],
     ["remaining", live ? duration(run.remaining_seconds) : "–", live && run.ends_at ? `${word("ends")} ${moment(run.ends_at)}` : ""],
     ["memoryShort", gib(peak), run.memory.limit ? `${share(peak / run.memory.limit)} ${word("of")} ${gib(run.memory.limit)}${over ? " · " + word("planOver") : ""}` : ""],
-    ["exposedTitle", exposed === null || !run.seconds ? "–" : share(exposed / 1e6 / run.seconds), word("ofStep")],
+    ["exposedTitle", exposed === null || !run.seconds_per_step ? "–" : share(exposed / 1e6 / run.seconds_per_step), word("ofStep")],
   ];
   node.append(make("div", { class: "tiles" }, ...tiles.map(([name, value, note, id]) => make("div", { class: "tile" }, make("span", {}, word(name)), make("b", { id: id || null }, value), make("small", {}, note)))));
   return node;
@@ -142,7 +142,7 @@ function memoryCurve(run) {
   const lines = memory.planned ? [{ value: memory.planned / 2 ** 30, name: word("plan"), colour: "var(--plan)" }] : [];
   if (memory.limit && memory.of !== "host/rss") lines.push({ value: memory.limit / 2 ** 30, name: word("device"), colour: "var(--bad)" });
   return section("half", word("memoryCurve"), "GiB", (body, readout) => {
-    const drawn = lineChart(body, readout, { series, lines, height: Math.min(Math.max(190, memory.rows.length * 18 + 32), 452), zero: memory.of !== "host/rss", unit: word("step"), format: (value) => trim(value.toFixed(2)), name: word("memoryCurve") });
+    const drawn = lineChart(body, readout, { series, lines, height: Math.min(Math.max(190, memory.rows.length * 18 + 32), 452), zero: memory.of !== "host/rss", unit: word("step"), name: word("memoryCurve") });
     body.append(legend(series.map((one) => [one.name, one.colour]).concat(lines.map((line) => [`${line.name} ${trim(line.value.toFixed(1))} GiB`, line.colour, true]))));
     return drawn;
   });
@@ -166,7 +166,7 @@ function bars(rows, options) {
 function communication(run) {
   const rows = run.nodes.filter((node) => node["communication/total_us"] !== null);
   if (!rows.length) return null;
-  const step = (run.seconds || run.seconds_per_step || 0) * 1e6, exact = run.communication.window_step;
+  const step = (run.seconds_per_step || run.seconds || 0) * 1e6, exact = run.communication.window_step;
   const part = (value) => step ? share(value / step) : short(value / 1e3) + " ms";
   const note = `${word("ofStep")}; ${exact ? `${word("window")} ${exact}, ` : ""}${word("estimate")}`;
   return section("half", word("communication"), note, (body) => {
