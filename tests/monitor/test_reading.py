@@ -187,6 +187,12 @@ def test_ends_have_their_reason(tmp_path: Path) -> None:
     assert found["alerts"][0]["kind"] == "stall"
 
 
+def test_a_death_without_a_word_is_named_before_its_echo(tmp_path: Path) -> None:
+    echo = {"status": "crashed", "reason": "RuntimeError: Connection closed by peer"}
+    run = Simulated(ranks=2, nodes=1, end={0: echo}, silent={1: 60.0}).write(tmp_path / "run")
+    assert view(run)["status"]["reason"].startswith("rank 1 (node-00) ended without a word")
+
+
 def test_a_slow_rank_is_named_with_its_phase(tmp_path: Path) -> None:
     found = view(Simulated(ranks=8, nodes=2, steps=20, slow_rank=6).write(tmp_path / "run"))
     assert (found["slowest"][0]["rank"], found["slowest"][0]["phase"]) == (6, "forward")
