@@ -32,6 +32,7 @@ from medscroll.engine.windows import Windows
 from medscroll.errors import UserError
 from medscroll.monitor.alerts import AlertRules
 from medscroll.monitor.log import EventWriter
+from medscroll.monitor.numbers import numbers
 from medscroll.monitor.probes import Probes
 from medscroll.monitor.schema import SCHEMA_VERSION, stacks_path
 from medscroll.monitor.stragglers import mean_phases
@@ -173,6 +174,10 @@ class RunMonitor:
             self.events.write(event)
             self._recent.append(event)
             self._alert(event)
+
+    def reported(self) -> dict[str, float]:
+        """This rank's newest numbers under the names of `medscroll.monitor.numbers`, for `--report_to`."""
+        return {name: value for event in self._recent for name, value in numbers(event).items()}
 
     def checkpoint(self, step: int, seconds: float, path: str) -> None:
         """Note a checkpoint that this rank has finished."""

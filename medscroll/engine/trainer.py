@@ -157,6 +157,12 @@ class BlockTrainer(Trainer):
         self._mark("backward")
         return loss
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With `--report_to`, give what is reported the monitor's numbers of rank 0 too, under their own names."""
+        if self.monitor is not None and self.args.report_to and "loss" in logs:
+            logs = {**self.monitor.reported(), **logs}
+        super().log(logs, start_time)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:  # type: ignore[override]
         """Model FLOPs of this rank's last micro batch, from its blocks."""
         real = [block for block in self._micro_blocks if block >= 0]
