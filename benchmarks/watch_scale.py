@@ -127,7 +127,7 @@ def measure(simulated: Simulated, folder: Path, seconds: int, step: int) -> dict
             "page_bytes": len(body),
             "rss_mb": max(most, rss),
             "core_share": spent,
-            "seconds_until_all_read": caught_up if caught_up is not None else -1.0,
+            "seconds_until_all_read": caught_up if caught_up is not None else float("inf"),
             "polls": polls,
         }
     finally:
@@ -173,7 +173,8 @@ def main() -> None:
         print(json.dumps(runs[-1]), flush=True)
     median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     result = {
-        "command": f"python benchmarks/watch_scale.py --ranks {arguments.ranks} --steps {arguments.steps}",
+        "command": f"python benchmarks/watch_scale.py --ranks {arguments.ranks} --steps {arguments.steps} "
+        f"--repeats {arguments.repeats} --seconds {arguments.seconds}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "run_bytes": size,
         "median": median,
