@@ -8,7 +8,7 @@ The loop does what a training step does (forward, backward, AdamW) on one row of
 alternate: monitor off, on, off, on, ...; "on" is `medscroll.engine.monitoring.RunMonitor` with its threads, heartbeat,
 samples, counted traffic, marks and events, exactly as the Trainer drives it; one segment in four of those records
 profiler windows at every other step. Reported: the median step of each kind over all segments, and their ratios to
-"off"; a JSON line a round and one at the end.
+"off"; a JSON line a round, the processor time of the monitor's threads, and a line at the end.
 The first round's "off" comes before any profiler was started.
 A run with `--monitor_window_every K` pays (K - 1) times `on` and once `window`: `with_window` is that mean at K = 200.
 """
@@ -21,6 +21,7 @@ import os
 import platform
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from statistics import median
@@ -162,6 +163,7 @@ def main() -> None:
         if dist.is_initialized():
             dist.broadcast_object_list(folders, src=0)
         job = Job(arguments, device, Path(folders[0]))
+        looped = time.perf_counter()
         for _ in range(5):
             job.step(None)
         for index in range(arguments.rounds):
@@ -175,12 +177,17 @@ def main() -> None:
                 dist.broadcast(stop, src=0)
             if stop.item():
                 break
+        # The threads also run during "off" segments, so their processor time is reported by itself.
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("medscroll-")]
+        clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threads if thread.ident is not None]
+        share = sum(map(time.clock_gettime, clocks)) / 2 / (time.perf_counter() - looped)  # of two monitors
         for monitor in (job.on, job.window):
             with watched(monitor):
                 pass
         if dist.is_initialized():
             dist.barrier()
     if rank == 0:
+        print(json.dumps({"threads_cpu_share_of_a_core": round(share, 5)}), flush=True)
         report(times, rounds, device, arguments, time.perf_counter() - began)
     if dist.is_initialized():
         dist.destroy_process_group()
