@@ -1,6 +1,6 @@
 """The monitor of one rank, as the Trainer sees it: marks of phases, events of steps, everything else beside it.
 
-    training thread   marks phases, hands over the event of each step; some 50 us a step
+    training thread   marks phases, hands over the event of each step; some 80 us a step on a CPU
     monitor thread    once a second: heartbeat, samples, counted traffic, stalls (engine.watchman)
     event thread      writes lines (monitor.log)
     window worker     a process every K steps (engine.windows)
