@@ -24,6 +24,7 @@ VERBS = {
     "pack": "what packing would do: blocks, fill, cut documents, balance, against concatenate-and-truncate",
     "inspect": "the tokens of a block: borders, cuts, context, targets",
     "pretrain": "train a language model on whole documents, on one process or on many (torchrun)",
+    "watch": "a live view of runs: terminal, page, file, JSON, Prometheus",
     "export": "the trained model of a run or checkpoint as one Hugging Face folder (adapters merged), checked",
     "chat": "talk to the trained model of a run, checkpoint or export",
     "doctor": "the environment: versions, GPUs, attention backends, collectives, disk",

@@ -85,6 +85,31 @@ class TrainingArguments(transformers.TrainingArguments):
         default=False, metadata={"help": "Search for parameters without gradient; decoders have none."}
     )
     disable_tqdm: bool | None = field(default=True, metadata={"help": "HF's own progress bar; medscroll prints lines."})
+    monitor: bool = field(
+        default=True, metadata={"help": "Watch the run: phases, memory, communication, slow and stalled ranks."}
+    )
+    monitor_window_every: int = field(
+        default=200,
+        metadata={"help": "Steps from one profiler window (exact communication) to the next; 0: none.", "least": 0},
+    )
+    monitor_seconds: float = field(
+        default=5.0, metadata={"help": "Seconds between samples of host, GPU, network and disk.", "least": 0.5}
+    )
+    stall_factor: float = field(
+        default=2.0,
+        metadata={"help": "A stall: this many median steps and 5 s without progress.", "least": 1},
+    )
+    stall_action: str = field(
+        default="report",
+        metadata={
+            "help": "At a stall name the rank that is missing; abort: also end the run when it lasts twice as long.",
+            "choices": ["report", "abort"],
+        },
+    )
+    exposed_limit: float = field(
+        default=0.25,
+        metadata={"help": "Alert where uncovered communication takes more of a step than this.", "least": 0, "most": 1},
+    )
     seed: int = field(default=42, metadata={"help": "Seed of weights, order of blocks and dropout."})
     started: bool = field(default=False, init=False, repr=False)
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from medscroll.engine.run_folder import EventLog
+from medscroll.engine.monitoring import RunMonitor, piece_summary
+from medscroll.engine.phases import StepTime
+from medscroll.engine.run_folder import EventLog, environment
 from medscroll.engine.step_record import StepRecord
 
 if TYPE_CHECKING:
@@ -50,11 +52,21 @@ class Progress(TrainerCallback):
         peak: the GPU's peak in FLOP/s; None shows MFU as n/a.
         events: this rank's event log.
         world_size: number of ranks.
+        monitor: this rank's monitor; None with `--monitor false`.
     """
 
     def __init__(
-        self, record: StepRecord, flops: ModelFlops, peak: float | None, events: EventLog, world_size: int
+        self,
+        record: StepRecord,
+        flops: ModelFlops,
+        peak: float | None,
+        events: EventLog,
+        world_size: int,
+        *,
+        monitor: RunMonitor | None = None,
     ) -> None:
+        self.monitor = monitor
+        self.timing: StepTime | None = None
         self.record, self.flops, self.peak = record, flops, peak
         self.events, self.world_size = events, world_size
         self.last_time = 0.0
@@ -67,12 +79,33 @@ class Progress(TrainerCallback):
         """Start the clock."""
         self.last_time, self.last_step = time.perf_counter(), state.global_step
         self.record.start_window()
+        if self.monitor is not None:
+            per_epoch = self.record.schedule.steps_per_epoch
+            versions = environment()["packages"]
+            self.monitor.begin(state.global_step, state.max_steps, per_epoch, self.peak, versions)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """What follows is saving: not a slow step."""
+        if self.monitor is not None:
+            self.monitor.clock.mark("checkpoint")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the event of a step that is not logged; logged ones are written with their loss."""
         self.record.finish_step()
+        self.timing = self.monitor.step_end(state.global_step) if self.monitor is not None else None
         if not control.should_log:
-            self.events.write({"type": "step", "step": state.global_step, **self.record.last_step})
+            self._write({"type": "step", "step": state.global_step, **self.record.last_step}, state)
+
+    def _write(self, event: dict[str, Any], state: TrainerState) -> None:
+        """Write the event of a step, through the monitor where there is one."""
+        event["epoch"] = state.epoch
+        if self.monitor is None or self.timing is None:
+            self.events.write(event)
+            return
+        event["pieces"] = piece_summary(self.record.schedule.dataset.plan, event["blocks"])
+        self.monitor.emit(event, self.timing)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Print and write a training log or an evaluation (`logs` in `kwargs`)."""
@@ -115,9 +148,10 @@ class Progress(TrainerCallback):
             "seconds": seconds / steps,
             "tokens_per_second": rate,
             "mfu": mfu,
+            "hfu": None if mfu is None else mfu * (4 / 3 if args.gradient_checkpointing else 1),
             "peak_memory_gib": memory,
         }
-        self.events.write(event)
+        self._write(event, state)
         if state.is_world_process_zero:
             share = f"{mfu:.1%}" if mfu is not None else "n/a"
             norm = logs.get("grad_norm")

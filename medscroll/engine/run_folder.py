@@ -21,6 +21,8 @@ from typing import Any
 import yaml
 
 from medscroll.errors import ConfigError
+from medscroll.monitor.log import EventWriter
+from medscroll.monitor.schema import events_path
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "peft", "liger-kernel", "numpy", "medscroll")
 
@@ -88,14 +90,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-class EventLog:
+class EventLog(EventWriter):
     """Appends one JSON object a line to `events/rank-NNNNN.jsonl`; each rank has its own file."""
 
     def __init__(self, output_dir: Path, rank: int) -> None:
-        self.path = output_dir / "events" / f"rank-{rank:05d}.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-
-    def write(self, event: dict[str, Any]) -> None:
-        """Append one event; a single `write` of one line, so a kill leaves whole lines."""
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(event, ensure_ascii=False) + "\n")
+        super().__init__(events_path(output_dir.absolute(), rank))

@@ -22,6 +22,7 @@ from medscroll.engine import checkpoint as checkpoint_files
 from medscroll.engine.callbacks import Progress, TimedCheckpoint
 from medscroll.engine.deepspeed import join_deepspeed, load_deepspeed, single_process_environment, zero_stage
 from medscroll.engine.defaults import Choice, Situation, fill_defaults
+from medscroll.engine.monitoring import MonitorSettings, RunMonitor, watched
 from medscroll.engine.plot import plot_loss
 from medscroll.engine.run_folder import EventLog, environment, write_config, write_json
 from medscroll.engine.step_record import StepRecord
@@ -31,6 +32,7 @@ from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
+from medscroll.monitor.traffic import enable_recorder
 from medscroll.packing.cursor import Cursor
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.ledger import ConsumptionLedger
@@ -117,11 +119,12 @@ def run_session(
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
         say(f"resuming from {resume}")
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    trainer.save_model()
-    if data.validation is not None:
-        trainer.evaluate()
-    ledger = trainer.write_ledger()
+    with watched(trainer.monitor):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.save_model()
+        if data.validation is not None:
+            trainer.evaluate()
+        ledger = trainer.write_ledger()
     if place.is_main:
         say(finish_in_words(output_dir, ledger, plot_loss(output_dir)))
     return trainer
@@ -183,6 +186,8 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
 
 def open_process_group(args: TrainingArguments, deepspeed: dict[str, Any] | None) -> None:
     """Start HF's half of the arguments, which opens the process group, and let DeepSpeed join; every rank."""
+    if args.monitor:
+        enable_recorder()
     args.deepspeed = deepspeed
     if deepspeed is not None:
         single_process_environment()
@@ -235,7 +240,9 @@ def make_trainer(
         )
     record = StepRecord(schedule)
     peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-    events = EventLog(Path(args.output_dir or "run"), place.rank)
+    run_folder = Path(args.output_dir or "run")
+    events = EventLog(run_folder, place.rank)
+    monitor = RunMonitor(monitor_settings(args), run_folder, place, device, events) if args.monitor else None
     return BlockTrainer(
         model=model,
         args=args,
@@ -247,10 +254,22 @@ def make_trainer(
         record=record,
         flops=flops,
         stage_ledger=data.ledger,
+        monitor=monitor,
         callbacks=[
-            Progress(record, flops, peak, events, place.world_size),
+            Progress(record, flops, peak, events, place.world_size, monitor=monitor),
             TimedCheckpoint(args.save_minutes, place.world_size),
         ],
+    )
+
+
+def monitor_settings(args: TrainingArguments) -> MonitorSettings:
+    """The flags of the monitor."""
+    return MonitorSettings(
+        window_every=args.monitor_window_every,
+        seconds=args.monitor_seconds,
+        stall_factor=args.stall_factor,
+        abort=args.stall_action == "abort",
+        exposed_limit=args.exposed_limit,
     )
 
 

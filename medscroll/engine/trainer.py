@@ -16,6 +16,7 @@ makes it the mean over all targets of all ranks and accumulation steps.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from transformers import PrinterCallback, Trainer
 
 from medscroll.engine import checkpoint as checkpoint_files
 from medscroll.engine.evaluation import evaluate_sums, metrics_of
+from medscroll.engine.monitoring import RunMonitor
 from medscroll.engine.run_folder import write_json
 from medscroll.engine.step_record import StepRecord
 from medscroll.packing.collate import collate_blocks
@@ -66,6 +68,7 @@ class BlockTrainer(Trainer):
         record: the counts of the step under way.
         flops: model FLOPs per token and squared token.
         stage_ledger: makes the run's ledger.json from the merged consumption.
+        monitor: gets the marks of the phases; None with `--monitor false`.
         **arguments: those of `transformers.Trainer`.
     """
 
@@ -79,11 +82,12 @@ class BlockTrainer(Trainer):
         record: StepRecord,
         flops: ModelFlops,
         stage_ledger: Callable[[ConsumptionLedger], dict[str, Any]],
+        monitor: RunMonitor | None = None,
         **arguments: Any,
     ) -> None:
         self.schedule, self.eval_schedule = schedule, eval_schedule
         self.eval_block_bytes, self.consumption, self.record, self.flops = eval_block_bytes, consumption, record, flops
-        self.stage_ledger = stage_ledger
+        self.stage_ledger, self.monitor = stage_ledger, monitor
         super().__init__(
             train_dataset=schedule, eval_dataset=eval_schedule, data_collator=collate_with_counts, **arguments
         )
@@ -110,7 +114,7 @@ class BlockTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         """The micro batches of one step and the targets of the global batch, at least 1; all ranks take part."""
-        batches, targets = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, targets = super().get_batch_samples(self._timed(epoch_iterator), num_batches, device)
         if isinstance(targets, torch.Tensor):
             targets = targets.clamp(min=1)
         step = self.state.global_step % self.schedule.steps_per_epoch
@@ -123,10 +127,41 @@ class BlockTrainer(Trainer):
         """One micro step: note the blocks, forward, backward. Returns the detached loss, a scalar."""
         blocks, targets = inputs.pop("blocks"), inputs.pop("targets")
         loss = super().training_step(model, inputs, num_items_in_batch)
+        self._mark("optimizer" if self.accelerator.sync_gradients else "other")
         self.record.add(blocks, targets)
         self.consumption.record(blocks, targets, epoch=self.schedule.epoch)
         self._micro_blocks = blocks
         return loss
+
+    def _mark(self, phase: str) -> None:
+        """Begin a phase of the step, for the monitor."""
+        if self.monitor is not None:
+            self.monitor.clock.mark(phase)
+
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The same micro batches; waiting for them is the phase `data`."""
+        while True:
+            self._mark("data")
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self._mark("other")
+            yield batch
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The forward pass and the loss; marks where they begin and end."""
+        self._mark("forward")
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self._mark("backward")
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With `--report_to`, give what is reported the monitor's numbers of rank 0 too, under their own names."""
+        if self.monitor is not None and self.args.report_to and "loss" in logs:
+            logs = {**self.monitor.reported(), **logs}
+        super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:  # type: ignore[override]
         """Model FLOPs of this rank's last micro batch, from its blocks."""
@@ -142,11 +177,13 @@ class BlockTrainer(Trainer):
         schedule = eval_dataset or self.eval_schedule
         if schedule is None:
             return {}
+        self._mark("evaluation")
         model = self.model_wrapped
         loader = self._loader(schedule, self.args.per_device_eval_batch_size)
         sums = evaluate_sums(model, loader, self.eval_block_bytes, self.model_accepts_loss_kwargs)
         model.train()
         metrics = metrics_of(self.accelerator.reduce(sums, "sum"), metric_key_prefix)
+        self._mark("other")
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -174,6 +211,8 @@ class BlockTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """A checkpoint with cursor and ledger; manifest after all ranks, old checkpoints removed after the manifest."""
+        began = time.perf_counter()
+        self._mark("checkpoint")
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         with self._no_rotation():
             super()._save_checkpoint(model, trial)
@@ -198,6 +237,9 @@ class BlockTrainer(Trainer):
             )
             note = f" (removed {', '.join(removed)})" if removed else ""
             print(f"saved {folder}{note}", flush=True)
+        self._mark("other")
+        if self.monitor is not None:
+            self.monitor.checkpoint(self.state.global_step, time.perf_counter() - began, folder.name)
 
     @contextlib.contextmanager
     def _no_rotation(self) -> Iterator[None]:

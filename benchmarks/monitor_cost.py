@@ -1,0 +1,223 @@
+"""What the monitor costs: the step time with and without it, in turn in one process.
+
+    python benchmarks/monitor_cost.py                                           a small model on the CPU
+    torchrun --nproc_per_node 2 benchmarks/monitor_cost.py                      the same, two ranks over gloo
+    python benchmarks/monitor_cost.py --model yi-6b --tokens 8192 --steps 8 --rounds 3 --seconds 70    one GPU, 80 GB
+
+The loop does what a training step does (forward, backward, AdamW) on one row of random tokens. Segments of steps
+alternate: monitor off, on, off, on, ...; "on" is `medscroll.engine.monitoring.RunMonitor` with its threads, heartbeat,
+samples, counted traffic, marks and events, exactly as the Trainer drives it; one segment in four of those records
+profiler windows at every other step. Reported: the median step of each kind over all segments, and their ratios to
+"off"; a JSON line a round, the processor time of the monitor's threads, and a line at the end.
+The first round's "off" comes before any profiler was started.
+A run with `--monitor_window_every K` pays (K - 1) times `on` and once `window`: `with_window` is that mean at K = 200.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from medscroll.engine.monitoring import MonitorSettings, RunMonitor, watched
+from medscroll.engine.run_folder import EventLog
+from medscroll.engine.topology import topology
+from medscroll.monitor.traffic import enable_recorder
+
+SMALL = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 4}
+# Yi-6B's shape (config.json of 01-ai/Yi-6B)
+YI_6B = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+YI_6B |= {"num_key_value_heads": 4, "vocab_size": 64000}
+
+
+def build(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, Any]:
+    """The model and its optimizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = dict(YI_6B) if arguments.model == "yi-6b" else {**SMALL, "num_key_value_heads": 4, "vocab_size": 4000}
+    if arguments.layers:
+        shape["num_hidden_layers"] = arguments.layers
+    config = LlamaConfig(**shape, max_position_embeddings=max(4096, arguments.tokens), attn_implementation="sdpa")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    with torch.device(device):
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        model = LlamaForCausalLM(config)
+        torch.set_default_dtype(previous)
+    if device.type == "cuda":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=device.type == "cuda")
+    if dist.is_initialized():
+        model = torch.nn.parallel.DistributedDataParallel(model)
+    return model, optimizer
+
+
+class Job:
+    """A loop that is monitored or not."""
+
+    def __init__(self, arguments: argparse.Namespace, device: torch.device, folder: Path) -> None:
+        self.model, self.optimizer = build(arguments, device)
+        self.device = device
+        self.tokens = torch.randint(0, 4000, (1, arguments.tokens), device=device)
+        self.place = topology()
+        self.folder = folder
+        self.on = self.monitor("on", 0)
+        self.window = self.monitor("window", 4)
+        self.count = 0
+
+    def monitor(self, name: str, every: int) -> RunMonitor:
+        """A monitor with windows at each `every` steps; 0: none."""
+        settings = MonitorSettings(every, seconds=5.0, stall_factor=1e6, abort=False, exposed_limit=1.0)
+        events = EventLog(self.folder / name, self.place.rank)
+        monitor = RunMonitor(settings, self.folder / name, self.place, self.device, events)
+        monitor.begin(0, 10**6, 10**6, None, {})
+        return monitor
+
+    def step(self, monitor: RunMonitor | None) -> float:
+        """One step; its seconds, from the loss of the step before to this one's: the Trainer reads each logged loss."""
+        began = time.perf_counter()
+        self.count += 1
+
+        def mark(phase: str) -> None:
+            if monitor is not None:
+                monitor.clock.mark(phase)
+
+        mark("data")
+        mark("other")
+        mark("forward")
+        loss = self.model(input_ids=self.tokens, labels=self.tokens, use_cache=False).loss
+        mark("backward")
+        loss.backward()
+        mark("optimizer")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        timing = monitor.step_end(self.count) if monitor is not None else None
+        value = loss.item()
+        if monitor is not None and timing is not None:
+            consumed = {"blocks": [0], "fillers": 0, "tokens": self.tokens.numel(), "targets": self.tokens.numel()}
+            event = {"type": "step", "step": self.count, **consumed, "loss": value, "grad_norm": 1.0}
+            monitor.emit(event, timing)
+        return time.perf_counter() - began
+
+
+def parsed() -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=["small", "yi-6b"], default="small")
+    parser.add_argument("--layers", type=int, default=0, help="layers of the model; 0: all")
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=40, help="steps of a segment")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds of one segment of each kind")
+    parser.add_argument("--seconds", type=float, default=600, help="stop after the round that passes this time")
+    parser.add_argument("--cpu", action="store_true")
+    return parser.parse_args()
+
+
+def run_round(job: Job, index: int, steps: int, times: dict[str, list[float]]) -> dict[str, float]:
+    """One segment of each kind; appends to `times` and returns the medians."""
+    # A kind's place in the round changes, so that drift of the clock does not favour one.
+    kinds = ["off", "on", "window"] if index % 2 == 0 else ["on", "off", "window"]
+    medians = {}
+    for kind in kinds:
+        monitor = {"off": None, "on": job.on, "window": job.window}[kind]
+        if monitor is not None:
+            monitor.clock.begin()
+        job.step(monitor)  # the change of kind is not measured
+        count = steps if kind != "window" else max(8, steps // 4)
+        found = [job.step(monitor) for _ in range(count)]
+        times[kind] += found
+        medians[kind] = median(found)
+        if kind == "window":  # of four steps one warms up and one is recorded
+            medians["window_mean"] = sum(found) / len(found)
+    return medians
+
+
+def main() -> None:
+    """Run the rounds and print."""
+    arguments = parsed()
+    began = time.perf_counter()
+    enable_recorder()
+    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        device = torch.device("cuda", topology().local_rank) if device.type == "cuda" else device
+    rank = topology().rank
+    times: dict[str, list[float]] = {"off": [], "on": [], "window": []}
+    rounds: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory(prefix="medscroll-cost-") as name:
+        folders: list[Any] = [name]
+        if dist.is_initialized():
+            dist.broadcast_object_list(folders, src=0)
+        job = Job(arguments, device, Path(folders[0]))
+        looped = time.perf_counter()
+        for _ in range(5):
+            job.step(None)
+        for index in range(arguments.rounds):
+            medians = run_round(job, index, arguments.steps, times)
+            rounds.append(medians)
+            if rank == 0:
+                rounded = {key: round(value, 6) for key, value in medians.items()}
+                print(json.dumps({"round": index, **rounded}), flush=True)
+            stop = torch.tensor([float(time.perf_counter() - began > arguments.seconds)], device=device)
+            if dist.is_initialized():
+                dist.broadcast(stop, src=0)
+            if stop.item():
+                break
+        # The threads also run during "off" segments, so their processor time is reported by itself.
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("medscroll-")]
+        clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threads if thread.ident is not None]
+        share = sum(map(time.clock_gettime, clocks)) / 2 / (time.perf_counter() - looped)  # of two monitors
+        for monitor in (job.on, job.window):
+            with watched(monitor):
+                pass
+        if dist.is_initialized():
+            dist.barrier()
+    if rank == 0:
+        print(json.dumps({"threads_cpu_share_of_a_core": round(share, 5)}), flush=True)
+        report(times, rounds, device, arguments, time.perf_counter() - began)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def report(
+    times: dict[str, list[float]], rounds: list[dict[str, float]], device: torch.device, arguments: Any, took: float
+) -> None:
+    """Medians, ratios and the machine, as one JSON line."""
+    off, on = median(times["off"]), median(times["on"])
+    ratios = sorted(each["on"] / each["off"] for each in rounds)
+    extra = median(each["window_mean"] for each in rounds) - on  # a step, where one in four begins a window
+    line = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU {platform.processor()}",
+        "torch": torch.__version__,
+        "model": arguments.model,
+        "layers": arguments.layers,
+        "tokens": arguments.tokens,
+        "steps": {kind: len(found) for kind, found in times.items()},
+        "off_s": round(off, 6),
+        "on_s": round(on, 6),
+        "window_s": round(median(times["window"]), 6),
+        "on_over_off": round(on / off, 5),
+        "on_over_off_rounds": [round(ratio, 5) for ratio in ratios],
+        "seconds_a_window": round(4 * extra, 6),
+        "with_window_over_off_at_200": round((on + 4 * extra / 200) / off, 5),
+        "took_s": round(took, 1),
+    }
+    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

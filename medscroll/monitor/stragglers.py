@@ -1,0 +1,114 @@
+"""Who is slow, and in which phase, from the phase times of all ranks.
+
+Ranks wait for each other, so a slow rank makes the others' later phases long: whoever waits must not be taken for
+slow. Phases are therefore walked in the order of the step. The lateness of a rank after a phase is its time since the
+step began minus that of the reference rank (the lower median, so with two ranks the faster one); a phase is charged
+with the lateness that it adds. A rank that waits only catches up: its lateness stays zero.
+
+Where ranks wait inside a phase (a collective in every layer), all of them take equally long there and phase times
+cannot tell; the profiler windows do (`medscroll.monitor.skew`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from medscroll.monitor.schema import PHASES
+
+COMPARED = tuple(phase for phase in PHASES if phase not in ("checkpoint", "evaluation", "other"))
+THRESHOLD = 0.1
+LEAST_SHARE = 0.02
+LEAST_SECONDS = 2e-3
+
+
+@dataclass(frozen=True)
+class Straggler:
+    """A slow rank.
+
+    Attributes:
+        rank, phase: who, and where.
+        seconds: lateness that it adds a step in this phase.
+        ratio: its time in the phase relative to that of the reference; 1.3 is 30 % slower.
+        share: `seconds` as a share of the step.
+    """
+
+    rank: int
+    phase: str
+    seconds: float
+    ratio: float
+    share: float
+
+
+def lateness(times: Mapping[int, Mapping[str, float]]) -> dict[int, dict[str, float]]:
+    """rank -> phase -> seconds of lateness that the phase adds; `times` are seconds a phase of the same steps."""
+    reached = dict.fromkeys(times, 0.0)
+    before = dict.fromkeys(times, 0.0)
+    added: dict[int, dict[str, float]] = {rank: {} for rank in times}
+    for phase in COMPARED:
+        for rank, phases in times.items():
+            reached[rank] += float(phases.get(phase) or 0.0)
+        reference = _lower_median(reached.values())
+        for rank in times:
+            late = max(0.0, reached[rank] - reference)
+            added[rank][phase] = max(0.0, late - before[rank])
+            before[rank] = late
+    return added
+
+
+def scores(times: Mapping[int, Mapping[str, float]]) -> dict[int, dict[str, float]]:
+    """rank -> phase -> speed relative to the reference, 1 as fast as it, 0.77 for 30 % slower; waiting is not slow."""
+    added = lateness(times)
+    found: dict[int, dict[str, float]] = {}
+    for rank, phases in times.items():
+        found[rank] = {}
+        for phase in COMPARED:
+            own = float(phases.get(phase) or 0.0)
+            found[rank][phase] = 1.0 if own <= 0 else max(0.0, min(1.0, (own - added[rank][phase]) / own))
+    return found
+
+
+def find_stragglers(
+    times: Mapping[int, Mapping[str, float]], threshold: float = THRESHOLD, least_share: float = LEAST_SHARE
+) -> list[Straggler]:
+    """Ranks that are at least `threshold` slower than the reference in a phase, and cost `least_share` of the step.
+
+    Args:
+        times: rank -> phase -> mean seconds over the same steps, some ten of them; see `mean_phases`.
+        threshold: 0.1 is 10 %.
+        least_share: the least share of the step that the lateness must make up.
+
+    Returns:
+        The slowest first.
+    """
+    if len(times) < 2:
+        return []
+    step = _lower_median(sum(float(phases.get(phase) or 0.0) for phase in COMPARED) for phases in times.values())
+    found = []
+    for rank, phases in lateness(times).items():
+        for phase, seconds in phases.items():
+            own = float(times[rank].get(phase) or 0.0)
+            base = own - seconds
+            ratio = own / base if base > 0 else float("inf")
+            slow = seconds > LEAST_SECONDS and seconds > least_share * step and ratio > 1 + threshold
+            if slow:
+                found.append(Straggler(rank, phase, seconds, ratio, seconds / step if step > 0 else 0.0))
+    return sorted(found, key=lambda straggler: -straggler.seconds)
+
+
+def mean_phases(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Median seconds a phase over step events of one rank: an outlier does not make a straggler."""
+    found: dict[str, list[float]] = {}
+    for event in steps:
+        phases = event.get("phases")
+        for phase, seconds in phases.items() if isinstance(phases, dict) else ():
+            if isinstance(seconds, int | float):
+                found.setdefault(phase, []).append(float(seconds))
+    return {phase: median(values) for phase, values in found.items()}
+
+
+def _lower_median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[(len(ordered) - 1) // 2]

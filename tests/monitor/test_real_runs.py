@@ -1,0 +1,210 @@
+"""Real jobs of several processes: a slow rank is named with its phase, a frozen one before anything times out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from medscroll.monitor.heartbeat import read_heartbeats
+from medscroll.monitor.run_reader import RunReader
+from medscroll.monitor.schema import PHASES, events_path, stacks_path
+from medscroll.monitor.snapshot import snapshot
+from medscroll.monitor.stragglers import find_stragglers, mean_phases
+from tests import launch
+from tests.engine.conftest import prepared, training
+
+assert prepared  # the fixture of the engine's tests
+SLOW = "tests.monitor.slow_worker"
+Job = tuple[subprocess.Popen[str], Callable[[], str]]
+
+
+def events(run: Path, rank: int, kind: str) -> list[dict[str, Any]]:
+    path = events_path(run, rank)
+    lines = path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [event for event in found if event["type"] == kind]
+
+
+@contextlib.contextmanager
+def job(processes: int, arguments: list[str], **extra: str) -> Iterator[Job]:
+    """A job under way, and a function that gives what it has printed."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            launch.command(processes, arguments, SLOW),
+            env=launch.environment(**extra),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+        def said() -> str:
+            output.seek(0)
+            return output.read()
+
+        try:
+            yield process, said
+        finally:
+            launch._kill_session(process)
+
+
+def wait_for(
+    condition: Callable[[], Any], process: subprocess.Popen[str], said: Callable[[], str], seconds: float
+) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process.poll() is None, f"the job has ended\n{said()[-6000:]}"
+        assert time.monotonic() < deadline, f"not seen within {seconds} s\n{said()[-6000:]}"
+        time.sleep(0.05)
+    return found
+
+
+def named(run: Path, ranks: int, until: int) -> tuple[int, str]:
+    """Whom the events of the steps up to `until` show as slow, as any display computes it."""
+    times = {
+        rank: mean_phases(event for event in events(run, rank, "step") if 3 < event["step"] <= until)
+        for rank in range(ranks)
+    }
+    found = find_stragglers(times)
+    return (found[0].rank, found[0].phase) if found else (-1, "")
+
+
+def test_a_slow_rank_and_a_frozen_one(prepared: Path, tmp_path: Path) -> None:
+    """Two ranks, one 30 % slower in its forward pass, then stopped, then continued: the run reaches its end."""
+    run = tmp_path / "run"
+    flags = training(prepared, run, max_steps=60, deepspeed="zero2")
+    with job(2, flags, SLOW_PHASE="forward", SLOW_RANK="1") as (process, said):
+        wait_for(lambda: len(events(run, 1, "step")) >= 20 <= len(events(run, 0, "step")), process, said, 120)
+        assert named(run, 2, 20) == (1, "forward")
+        reader = RunReader(run)
+        reader.finish()
+        assert [snapshot([reader])["runs"][0]["slowest"][0][key] for key in ("rank", "phase")] == [1, "forward"]
+        beats = read_heartbeats(run, range(2))
+        pid, median_step = beats[1].content["pid"], beats[0].content["median_step"]
+        assert 0.1 < median_step < 2
+        os.kill(pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        (stall, *_) = wait_for(lambda: events(run, 0, "stall"), process, said, 60)
+        took = time.monotonic() - stopped
+        psutil.Process(pid).send_signal(signal.SIGCONT)
+        assert process.wait(90) == 0, said()[-6000:]
+    assert [(each["rank"], each["frozen"]) for each in stall["missing"]] == [(1, True)]
+    assert stall["missing"][0]["phase"] in PHASES
+    assert stall["missing"][0]["host"] == beats[1].content["host"]
+    assert took < 3 * median_step + 10
+    stacks = stacks_path(run, 0).read_text("utf-8")
+    assert "Thread 0x" in stacks
+    assert "training_step" in stacks
+    assert "last collectives issued" in stacks
+    assert "gloo:" in stacks
+    alerts = [event for event in events(run, 0, "alert") if event["kind"] == "straggler"]
+    assert ("forward", 1) in {(event["phase"], event["rank"]) for event in alerts}
+    assert not [event for event in alerts if event["rank"] == 0]
+    for rank in range(2):
+        check_events(run, rank)
+
+
+def check_events(run: Path, rank: int) -> None:
+    """What every finished run of two ranks must have written."""
+    (start,) = events(run, rank, "run")
+    assert (start["schema"], start["rank"], start["world_size"], start["node"]) == (1, rank, 2, 0)
+    steps = events(run, rank, "step")
+    assert [event["step"] for event in steps] == list(range(1, 61))
+    for event in steps:
+        phases = event["phases"]
+        assert set(phases) == set(PHASES)
+        assert sum(phases.values()) == pytest.approx(event["seconds"], rel=0.02, abs=1e-3)
+        assert phases["forward"] > 0.1
+        assert min(phases["data"], phases["backward"], phases["optimizer"]) > 0
+        assert event["pieces"]["count"] >= 1
+        assert event["pieces"]["max"] <= event["tokens"] <= 256
+    assert any("host" in event for event in steps)
+    window = events(run, rank, "comm_window")[0]
+    assert (window["steps"], window["first_step"]) == (1, window["step"])
+    assert window["total_us"] > 0
+    assert window["exposed_us"] + window["overlapped_us"] == pytest.approx(window["total_us"])
+    assert window["skew_us"] is not None
+    (end,) = events(run, rank, "end")
+    assert (end["status"], end["step"]) == ("finished", 60)
+
+
+def test_counted_bytes_are_those_of_zero_2(prepared: Path, tmp_path: Path) -> None:
+    """Each step ZeRO-2 reduces every gradient once and gathers every parameter once, padded to the ranks."""
+    run, steps = tmp_path / "run", 12
+    flags = training(prepared, run, max_steps=steps, deepspeed="zero2", monitor_window_every=0, logging_steps=4)
+    launch.run(2, flags)
+    from safetensors import safe_open
+
+    with safe_open(run / "model.safetensors", "pt") as weights:
+        elements = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
+    for rank in range(2):
+        entries = [event["communication"] for event in events(run, rank, "step") if "communication" in event]
+        entries += [event["communication"] for event in events(run, rank, "end") if event.get("communication")]
+        assert sum(entry["steps"] for entry in entries) == steps
+        assert {entry["coverage"] for entry in entries} == {1.0}
+        totals: dict[str, int] = {}
+        for entry in entries:
+            for each in entry["traffic"]:
+                assert each["ranks"] == 2
+                totals[each["op"]] = totals.get(each["op"], 0) + each["bytes"]
+        for op in ("all_reduce", "all_gather"):
+            assert totals[op] / steps == pytest.approx(4 * elements, rel=2e-3), totals
+
+
+def test_a_crash_is_written_with_its_reason(prepared: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with job(1, training(prepared, run, max_steps=5), SLOW_PHASE="crash") as (process, said):
+        assert process.wait(100) == 1, said()[-3000:]
+    (end,) = events(run, 0, "end")
+    assert (end["status"], end["step"]) == ("crashed", 2)
+    assert end["reason"] == "RuntimeError: the third step fails"
+    (beat,) = read_heartbeats(run, range(1)).values()
+    assert beat.content["status"] == "crashed"
+
+
+def test_without_the_monitor_there_are_the_plain_events(prepared: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launch.run(1, training(prepared, run, max_steps=3, monitor="false"))
+    steps = events(run, 0, "step")
+    assert [event["step"] for event in steps] == [1, 2, 3]
+    assert all("loss" in event and "phases" not in event for event in steps)
+    assert not (run / "heartbeat").exists()
+    assert not events(run, 0, "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
+def test_one_of_four_slowed_in_a_phase(prepared: Path, tmp_path: Path, phase: str) -> None:
+    run = tmp_path / "run"
+    flags = training(prepared, run, max_steps=70, deepspeed="zero2")
+    with job(4, flags, SLOW_PHASE=phase, SLOW_RANK="2") as (process, said):
+        assert process.wait(300) == 0, said()[-6000:]
+    alerts = [event for event in events(run, 0, "alert") if event["kind"] == "straggler"]
+    assert {event["rank"] for event in alerts} == {2}, alerts
+    assert phase in {event["phase"] for event in alerts}, alerts
+
+
+@pytest.mark.slow
+def test_a_stall_ends_the_run_where_asked(prepared: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = training(prepared, run, max_steps=2000, deepspeed="zero2", stall_action="abort")
+    with job(4, flags, SLOW_PHASE="forward") as (process, said):
+        wait_for(lambda: len(events(run, 0, "step")) >= 10, process, said, 200)
+        pid = read_heartbeats(run, [0])[0].content["pid"]  # rank 0 itself: another one reports
+        os.kill(pid, signal.SIGSTOP)
+        (stall, *_) = wait_for(lambda: events(run, 1, "stall"), process, said, 60)
+        assert process.wait(120) != 0, said()[-3000:]
+    assert [(each["rank"], each["frozen"]) for each in stall["missing"]] == [(0, True)]
+    ends = [event["status"] for rank in (1, 2, 3) for event in events(run, rank, "end")]
+    assert "stopped" in ends
