@@ -92,6 +92,23 @@ class StepLog:
         if self.wants_example(name):
             self.examples.append(Example(name, document.id, before, after))
 
+    def enter(self, characters: int) -> None:
+        """A document of so many characters comes in (called by the scheduler, not by steps)."""
+        self.reason = self.detail = ""
+        self.documents[0] += 1
+        self.characters[0] += characters
+
+    def leave(self, characters: int) -> None:
+        """The document goes out with so many characters."""
+        self.documents[1] += 1
+        self.characters[1] += characters
+
+    def leave_rejected(self, reason: str, characters: int) -> None:
+        """The document that came in with so many characters is rejected."""
+        rejected = self.rejects.setdefault(reason, [0, 0])
+        rejected[0] += 1
+        rejected[1] += characters
+
     def add(self, other: StepLog) -> None:
         """Adds the numbers of another shard; positions and examples stay in the files of their shard."""
         self.counts.update(other.counts)
@@ -270,31 +287,23 @@ def run_step(step: Step, document: Document, log: StepLog) -> Document | None:
     Raises:
         ValueError: the step returned None without a reason, or a reason with a document (a defect of the step).
     """
-    length = _enter(document, log)
+    length = len(document.text)
+    log.enter(length)
     return _leave(step.apply(document, log), length, log, step.name)
 
 
 def run_corpus_step(step: CorpusStep, document: Document, decisions: Decisions, log: StepLog) -> Document | None:
     """As `run_step`, for the last phase of a step that needs the whole corpus."""
-    length = _enter(document, log)
+    length = len(document.text)
+    log.enter(length)
     return _leave(step.apply(document, decisions, log), length, log, step.name)
-
-
-def _enter(document: Document, log: StepLog) -> int:
-    log.reason = log.detail = ""
-    log.documents[0] += 1
-    log.characters[0] += len(document.text)
-    return len(document.text)
 
 
 def _leave(result: Document | None, length: int, log: StepLog, name: str) -> Document | None:
     if (result is None) != bool(log.reason):
         raise ValueError(f"the step {name} rejects a document without a reason, or names a reason and keeps it")
     if result is None:
-        rejected = log.rejects.setdefault(log.reason, [0, 0])
-        rejected[0] += 1
-        rejected[1] += length
+        log.leave_rejected(log.reason, length)
     else:
-        log.documents[1] += 1
-        log.characters[1] += len(result.text)
+        log.leave(len(result.text))
     return result
