@@ -68,7 +68,7 @@ _RELATION = re.compile(
 )
 _CREDENTIAL = re.compile(
     r"(?<=[a-zA-Z.,][ ])(?:(?P<dotted>M\.D\.|D\.O\.|R\.N\.|Ph\.D\.|N\.P\.|P\.A\.(?:-C)?|D\.D\.S\.|Pharm\.D\.|M\.B\.B\.S\.)|"
-    r"(?P<plain>MD|DO|RN|PhD|NP|PA-C|PA|MBBS|MBChB|FRCP|FRCS|FACS|FACP|FACC|LCSW|MSW|PharmD|DDS|DMD|CRNA|LPN|APRN|DNP|BSN|ARNP|CNM|RPh|DPM|OD|PsyD|RD|PT|OT|RT))\b(?![A-Za-z])"
+    r"(?P<plain>MD|DO|RN|PhD|NP|PA-C|PA|MBBS|MBChB|FRCP|FRCS|FACS|FACP|FACC|LCSW|MSW|PharmD|DDS|DMD|CRNA|LPN|APRN|DNP|BSN|ARNP|CNM|RPh|DPM|OD|PsyD|RD|PT|OT|RT))(?![A-Za-z])"
 )
 _CREDENTIALS = "MD|M|DO|D|RN|R|PhD|Ph|NP|N|PA|P|DDS|Pharm|PharmD|MBBS|MBChB|FRCP|FRCS|FACS|FACP|FACC|LCSW|MSW|DMD|CRNA|LPN|APRN|DNP|BSN|ARNP|CNM|RPh|DPM|OD|PsyD|RD|PT|OT|RT"
 _STRONG_WORDS, _LABEL_WORDS, _TITLE_WORDS = first_words(_STRONG_LABELS), first_words(_LABELS), first_words(_TITLES)
@@ -228,7 +228,7 @@ def _before_credentials(text: str, words: Words) -> Iterator[Span]:
             start += len(parts[0])
             start += len(text[start:end]) - len(text[start:end].lstrip(" "))
             parts = parts[1:]
-        if len(parts) < 2 or any(part.strip(".").lower() in NOT_ENGLISH_NAMES for part in parts):
+        if len(parts) < 2 or any(len(part) > 2 and part.strip(".").lower() in NOT_ENGLISH_NAMES for part in parts):
             continue
         known = parts[0].lower() in FIRST_NAMES or any(len(part.strip(".")) == 1 for part in parts) or match["dotted"]
         if known and not re.match(r"[ ]?\d{5}", text[match.end() : match.end() + 7]):

@@ -59,7 +59,7 @@ _AFTER_LABEL_WORDS = frozenset(("由", "经", "请", "遵", "随", "系", "本�
 _TITLE_BEHIND = re.compile(rf"(?P<name>[\u4e00-\u9fff]{{1,4}})(?=[ ]?(?:{TITLES}))")
 _DOCTOR = re.compile(r"[ ]?(?:主任|副主任|医生|医师|大夫|教授|护士|主治|院长)")
 _BEFORE_BARE = re.compile(
-    r"(?:^|[^\u4e00-\u9fff]|[科请经由随向与和同及给示诉告找派约嘱因后在当的级报小老遵按据听见对为是室区组我院])$"
+    r"(?:^|[^\u4e00-\u9fff]|[日今晨早晚午科请经由随向与和同及给示诉告找派约嘱因后在当的级报小老遵按据听见对为是室区组我院])$"
 )
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _RUN = re.compile(r"[\u4e00-\u9fff]{1,12}")
@@ -77,7 +77,7 @@ _FOLLOWS_WORD = re.compile(
     rf"查房|看|会诊|指示|指导|主刀|签|办理|要求|表示|同意|拒绝|再次|再入|首次|转入|转院|由|被|从|到|前来|陪同|代|告知|随访|术后|生于|出生|有|无|\d|[ ]\d|[ ]男|[ ]女)"
 )
 _EVIDENCE = re.compile(
-    r"[ ]?(?:[,，、(（;；/|:：][ ]?)?(?:男|女|性别|年龄|\d{1,3}[ ]?岁|[（(]?身份证|住院号|病案号|门诊号|电话|同志|先生|女士|医师|医生|主任|护士|教授)"
+    r"[ ]?(?:[,，、(（;；/|:：][ ]?)?(?:男|女|性别|年龄|汉族|回族|满族|\d{1,3}[ ]?岁|[（(]?身份证|住院号|病案号|门诊号|电话|同志|先生|女士|医师|医生|主任|护士|教授)"
 )
 _STOP_PREFIX = re.compile(r"某")
 
@@ -193,7 +193,7 @@ def _name_after_word(folded: str, start: int, verb: bool) -> int:
         sure = _EVIDENCE.match(folded, stop)
         if sure:
             return stop
-        if verb or text[0] in WORD_SURNAMES:
+        if verb or (text[0] in WORD_SURNAMES and not (length == 3 and text[0] in _FREQUENT)):
             continue
         if _FOLLOWS_WORD.match(folded, stop):
             return stop
@@ -237,6 +237,7 @@ def _names_before_titles(folded: str) -> Iterator[Span]:
 _NOT_BEFORE_TITLES = frozenset(
     "向经时和由于及从应同让温来用能有单全管家科国中名病区级正副执军校厂药牙针按位上下前后主助首当值责本该该原老小"
 )
+_FREQUENT = frozenset("高方黄白石江安金田易左向文温成常于")
 _DETAILS = re.compile(
     r"(?:^|(?<=[\n|\t(（“\"]))[ ]{0,4}(?P<name>[\u4e00-\u9fff]{2,4}|[\u4e00-\u9fff][ ]{1,4}[\u4e00-\u9fff])[ ]{0,4}[,，、|/\t ][ ]{0,4}(?:男|女)(?:性)?[ ]{0,4}(?:[,，、|/\t ]|\d)"
 )

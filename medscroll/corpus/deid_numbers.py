@@ -36,7 +36,7 @@ _LANDLINE = re.compile(
 _SERVICE = re.compile(
     rf"{_NOT_BEFORE}[48]00[ \-]\d{{3}}[ \-]?\d{{4}}{_NOT_AFTER}|{_NOT_BEFORE}[48]00[ \-]\d{{4}}[ \-]\d{{3}}{_NOT_AFTER}"
 )
-_CARD = re.compile(r"(?<![0-9A-Za-z])(?<!\d[.,\-])[3-6]\d{3}(?:[ \-]?\d{4}){3}(?:[ \-]?\d{1,3})?(?![0-9A-Za-z])(?!\.\d|-\d)|"
+_CARD = re.compile(r"(?<![0-9A-Za-z])(?<!\d[.,\-])[3-6]\d{3}(?:[ \-\n]?\d{4}){3}(?:[ \-\n]?\d{1,3})?(?![0-9A-Za-z])(?!\.\d|-\d)|"
                    r"(?<![0-9A-Za-z])3[47]\d{2}[ \-]\d{6}[ \-]\d{5}(?![0-9A-Za-z])")  # fmt: skip
 _CARD_PREFIX = re.compile(r"62|4|5[1-5]|3[4-7]|60|58|56|50")
 _PLATE = re.compile(
@@ -193,7 +193,7 @@ def spaced(words: str) -> str:
 
 _OPEN = r"(?:_+(?=[^\s_]))?[\"'“‘「『\[【(（<*]{0,3}[ ]?"
 _CLOSE = r"[\"'”’」』\]】)）>*]{0,3}[ \t]{0,8}"
-SEPARATOR = rf"{_CLOSE}(?:[:=：>|]|\t|是|为)[ \t|*:]{{0,40}}(?:\n[ \t|]{{0,20}})?{_OPEN}"
+SEPARATOR = rf"{_CLOSE}(?:[:=：>|】]|\t|是|为)[ \t|*:]{{0,40}}(?:\n[ \t|]{{0,20}})?{_OPEN}"
 _LOOSE = rf"(?:{SEPARATOR}|{_CLOSE}[ \t]{{0,8}}(?:\n[ \t]{{0,20}})?{_OPEN})"
 _BRACKET = r"(?:[(（][^()（）\n]{0,12}[)）])?"
 _SLASH = r"(?:[ ]?[/、][ ]?[^\s:：/、,，。;；|]{1,8}(?=[ ]?[:：|]))?"
@@ -252,15 +252,19 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         (
             "ID",
             "permit_cue",
-            rf"(?:{_PERMIT_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}(?P<value>(?:[\u4e00-\u9fff]字第?)?[A-Za-z]{{0,3}}[ ]?\d(?:[ \-]?[0-9A-Za-z]){{3,20}}号?(?:[(（][\dA][)）])?)",
+            rf"(?:{_PERMIT_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}(?P<value>(?:[\u4e00-\u9fff]字第?)?[A-Za-z]{{0,3}}[ ]?\d(?:-?[0-9A-Za-z]|[ ](?=\d{{3,6}}(?![0-9A-Za-z]))){{3,20}}号?(?:[(（][\dA][)）])?)",
         ),
         ("LICENSE", "licence_cue", rf"(?:{_LICENCE_ZH}){_END}{_BRACKET}{_LOOSE}{_RECORD_VALUE}"),
         (
             "INSURANCE",
             "insurance_cue",
-            rf"(?:{_INSURANCE_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}(?P<value>[A-Za-z]{{0,4}}[\-]?\d(?:[ \-]?[0-9A-Za-z]){{3,26}})",
+            rf"(?:{_INSURANCE_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}(?P<value>[A-Za-z]{{0,4}}[\-]?\d(?:-?[0-9A-Za-z]|[ ](?=\d{{3,6}}(?![0-9A-Za-z]))){{3,26}})",
         ),
-        ("ACCOUNT", "account_cue", rf"(?:{_ACCOUNT_ZH}){_END}{_BRACKET}{_LOOSE}(?P<value>\d(?:[ \-]?\d){{5,22}})"),
+        (
+            "ACCOUNT",
+            "account_cue",
+            rf"(?:{_ACCOUNT_ZH}){_END}{_BRACKET}{_LOOSE}(?P<value>\d(?:[ \-]?\d|\n\d(?=\d{{5}})){{5,22}})",
+        ),
         (
             "PHONE",
             "phone_cue",
@@ -305,14 +309,14 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
     )
 )
 _NUMBER_WORD = r"(?:[ ]?(?:number|numbers|no|nos|num|nr|#|id|code)(?:s\b)?\.?)?"
-_IS = r"[ ]{0,4}(?:[(（][^()\n]{0,12}[)）])?[\"'\]*]{0,3}[ ]{0,4}(?:is|was|of|[:#=|>\t])?[ \t|#:*\"'\[(_]{0,20}(?:\n[ \t]{0,8})?"
+_IS = r"\.?[ ]{0,4}(?:[(（][^()\n]{0,12}[)）])?[\"'\]*]{0,3}[ ]{0,4}(?:is|was|of|[:#=|>\t])?[ \t|#:*\"'\[(_]{0,20}(?:\n[ \t]{0,8})?"
 _EN_VALUE = r"(?P<value>[A-Z]{0,5}-?\d[0-9A-Z]{1,24}(?:[\-./][0-9A-Z]{1,12}){0,4}|\d{1,4}(?:[ \-][0-9A-Z]{2,6}){1,4})"
 _ENGLISH_CUES: tuple[tuple[str, str, frozenset[str], re.Pattern[str]], ...] = tuple(
     (
         kind,
         rule,
         first_words(cue),
-        re.compile(rf"(?<![A-Za-z0-9])(?:{cue})(?![A-Za-z]){_NUMBER_WORD}{_IS}{value}(?![0-9A-Za-z])", re.IGNORECASE),
+        re.compile(rf"(?<![A-Za-z0-9])(?:{cue})(?:(?<=#)|(?![A-Za-z])){_NUMBER_WORD}{_IS}{value}(?![0-9A-Za-z])", re.IGNORECASE),
     )
     for kind, rule, cue, value in (
         ("SSN", "ssn_cue", r"SSN|SS#|social security|soc\.? sec\.?", r"(?P<value>\d{3}[ \-.]{0,3}\d{2}[ \-.]{0,3}\d{4})"),

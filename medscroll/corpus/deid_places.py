@@ -31,11 +31,14 @@ _VALUE = re.compile(
 _VALUE_STOP = re.compile(
     r"[ ]{2,}|[ ,，]?[ ]?(?:邮编|邮政编码|电话|联系|手机|联系人|姓名|性别|年龄|职业|民族|婚姻|籍贯|出生|入院|住院|身份证|工作单位|单位|病史|身高|体重|与患者|关系|户籍|户口|现住|科室|床号|门诊|医保|国籍|主诉|记录|患者|因|就诊|费别|血型)(?=[ \t]{0,4}(?:[:：|]|[A-Za-z\u4e00-\u9fff]{0,6}[:：|]|地址))"
 )
+_GOES_ON = re.compile(
+    r"[0-9A-Za-z\-#]{1,6}(?:号|室|栋|幢|单元|楼|层|座|户|弄)|[\u4e00-\u9fff]{1,10}(?:路|街|道|巷|弄|区|县|镇|乡|市|村|小区|花园|号)"
+)
 _NO_VALUE = re.compile(
     r"(?:同上|同前|同户籍|同现住址|不详|未知|无|暂无|本地|外地|当地|本市|农村|城镇|城市|如上|见上|略|退休|无业|农民|务农|自由职业|待业|离休|个体|学生|职员|工人|家务|学龄前|其他|保密|未提供|未填|拒绝提供)(?=[^\u4e00-\u9fff]|$)"
 )
 _UNIT = r"(?:省|自治区|特别行政区|自治州|地区|盟|市|州|区|县|旗|镇|乡|街道|街道办事处|开发区|新区)"
-_STREET = r"(?:路|街|大道|大街|巷|弄|胡同|里|村|屯|庄|小区|社区|花园|公寓|家园|新村|苑|园|坊|组|队|栋|幢|号楼|单元|广场|大厦|道|中心|号院|院|工业园|宿舍|城|府|庭|湾|居|院区)"
+_STREET = r"(?:路|街|大道|大街|巷|弄|胡同|里|村|屯|庄|小区|社区|花园|公寓|家园|新村|苑|园|坊|组|队|栋|幢|号楼|单元|广场|大厦|道|中心|号院|院|工业园|宿舍|城|府|庭|湾|居|院区|[一二三四五六七八九]段)"
 _STRUCTURE = re.compile(
     rf"(?:(?:{PROVINCES})(?:省|市|自治区|壮族自治区|回族自治区|维吾尔自治区|特别行政区)?|(?<![\u4e00-\u9fff])[\u4e00-\u9fff]{{2,4}}市|(?<=[住在于址])[\u4e00-\u9fff]{{2,4}}[市县区])"
     rf"(?:[ ]?[\u4e00-\u9fff]{{1,8}}?{_UNIT}){{0,4}}[ ]?(?:[\u4e00-\u9fff]{{1,12}}?{_STREET}|[A-Za-z0-9\-]{{1,6}}(?:号楼|号院|号|栋|幢|座|弄|组|单元|室|楼|层|巷|户)[ ]?){{0,6}}"
@@ -60,7 +63,8 @@ _STREET_EN = re.compile(
     rf"\d(?<![\w.,/\-]\d)\d{{0,5}}[A-Za-z]?(?:-\d{{1,5}})?[ ]{{1,2}}(?:{_NAME_WORD}[ ]{{1,2}}){{1,4}}{_TYPES}\b\.?(?![ ]?['’])(?:[ ](?:N|S|E|W|NE|NW|SE|SW)\b\.?)?{_UNIT_EN}{_CITY}"
 )
 _BOX = re.compile(rf"(?<![A-Za-z])(?:P\.?[ ]?O\.?|Post Office)[ ]?Box[ ]?#?[ ]?\d{{1,7}}{_CITY}", re.IGNORECASE)
-_CITY_BEFORE = re.compile(r"(?:[A-Z][A-Za-z.'\-]+[ ]){0,2}[A-Z][A-Za-z.'\-]+$")
+_CITY_BEFORE = re.compile(r"(?:(?:[A-Z][A-Za-z'\-]+|St\.|Ft\.|Mt\.)[ ]){0,2}[A-Z][A-Za-z'\-]+$")
+_CITY_LINE = re.compile(rf"[^,\n]{{2,40}},[ ]{{0,2}}(?:{STATES})\.?(?:[ ]{{1,3}}\d{{5}}(?:-\d{{4}})?)?")
 _CITY_ZIP = re.compile(rf",[ ]{{0,2}}(?:{STATES})\.?[ ]{{1,3}}\d{{5}}(?:-\d{{4}})?(?!\d)")
 _ZIP = re.compile(
     r"(?<![A-Za-z])(?:ZIP|Zip|zip)(?:[ ]?(?:code|Code|CODE))?[ ]{0,2}[:#]?[ ]{0,3}(?P<value>\d{5}(?:-\d{4})?)(?!\d)"
@@ -69,7 +73,7 @@ _LABEL_HEADS = r"address|addr|residence|lives at|resides at|residing at|living a
 ADDRESS_WORDS = first_words(_LABEL_HEADS) | first_words("city|town|county|zip|P|PO|Post")
 _LABEL_EN = re.compile(
     rf"(?<![A-Za-z\-])(?i:{_LABEL_HEADS})"
-    r"(?:[ ]{0,3}[:=|][ \t|*]{0,8}(?:\n[ ]{0,8})?|[ ]+(?=\d))(?P<value>(?=[^\n|;]{0,60}\d)[^\n|;@]{5,120}?)(?=[ ]{0,4}(?:\n|\||;|$|\.[ ]|\.$|\.\n|[ ,]{1,3}(?i:phone|tel|telephone|city|dob|mrn|email|fax|cell|sex|age|zip code)[ ]?[:#]))"
+    r"(?:[ ]{0,3}[:=|][ \t|*]{0,8}(?:\n[ ]{0,8})?|[ ]+(?=\d))(?P<value>(?=[^\n|;(]{0,60}\d)[^\n|;@(]{5,120}?)(?=[ ]{0,4}(?:\n|\||;|\(|$|(?<=[a-z0-9]{2})\.[ ]|\.$|\.\n|[ ,]{1,3}(?i:phone|tel|telephone|city|dob|mrn|email|fax|cell|sex|age|zip code)[ ]?[:#]))"
 )
 _CITY_LABEL = re.compile(
     r"(?<![A-Za-z\-])(?i:city|town|county)[ ]{0,2}:[ ]{0,3}(?P<value>[A-Z][A-Za-z.'\-]+(?:[ ][A-Z][A-Za-z.'\-]+(?![ ]?:)){0,2})(?:,[ ]{0,2}(?P<state>[A-Z]{2}\b)(?:[ ]\d{5}(?:-\d{4})?)?)?"
@@ -91,7 +95,10 @@ def addresses(folded: str, words: Words) -> Iterator[Span]:
             if match.re is _CITY_ZIP:
                 city = _CITY_BEFORE.search(folded[max(0, start - 48) : start])
                 start -= len(city[0]) if city else 0
-            stop -= len(match[group]) - len(match[group].rstrip(" ,."))
+            if match.re is _LABEL_EN:
+                street = _STREET_EN.match(folded, start) or _CITY_LINE.match(folded, start)
+                stop = min(stop, street.end()) if street else stop
+            stop = start + len(folded[start:stop].rstrip(" ,."))
             yield Span(start, stop, "ADDRESS", "english_address")
 
 
@@ -122,6 +129,17 @@ def _value_end(folded: str, start: int) -> int:
     if border:
         stop = min(stop, border.start())
     text = folded[start:stop]
+    for blank in re.finditer(r"[ ]+", text):
+        if not _GOES_ON.match(text, blank.end()):
+            text = text[: blank.start()]
+            break
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character in "(（") - (character in ")）")
+        if depth < 0:
+            text = text[:place]
+            break
+    stop = start + len(text)
     comma = re.search(r"[,、](?![\u4e00-\u9fffA-Za-z0-9]{1,12}(?:号|室|栋|幢|单元|楼|路|街|区|县|镇))", text)
     if comma:
         stop = start + comma.start()

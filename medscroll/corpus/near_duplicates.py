@@ -4,7 +4,8 @@ Each shard is prepared alone (a hash and a MinHash signature a document: `minhas
 over all shards (`lsh`) does not depend on how documents lie in shards. Of a group of copies the longest stays (of
 equally long ones the least id); every other one is dropped only if its own estimated similarity to one that
 stays reaches the threshold, so a chain of small changes does not drop what differs much. The ledger names what it was
-a copy of. Memory of the decision: about 10 bytes a document, the dropped ids, and a constant; disk: about 760 bytes a document.
+a copy of. Memory of the decision: about 10 bytes a document, the dropped ids, and a constant; disk: about 760 bytes a
+document.
 """
 
 from __future__ import annotations
