@@ -199,8 +199,7 @@ def _after_label(text: str, match: re.Match[str], least: int) -> Iterator[Span]:
     real = _real(words)
     if real:
         single_is_enough = least == 1 or (
-            len(real) == 1
-            and (real[0].lower() in FIRST_NAMES or len(words) > 1)
+            (len(real) == 1 and (real[0].lower() in FIRST_NAMES or len(words) > 1))
             or re.match(r"[ ]{0,2}(?:\n|$|,?[ ](?:MD|M\.D\.|RN|DO|NP|PA))", text[stop : stop + 8]) is not None
         )
         at_end = re.match(

@@ -59,7 +59,7 @@ def luhn_is_valid(digits: str) -> bool:
     for place, digit in enumerate(reversed(digits)):
         value = int(digit) * (1 + place % 2)
         total += value - 9 * (value > 9)
-    return total % 10 == 0 and len(set(digits)) > 2
+    return total % 10 == 0 and len(set(digits)) > 1
 
 
 _VIN_VALUES = dict(
@@ -101,7 +101,7 @@ _PRODUCT_HEADS = (
 )
 _PRODUCTS_EN = (
     rf"(?:{_PRODUCT_HEADS})"
-    r"[ ]?(?:number|numbers|code|codes|id|identifier|no|nos|num)?[.#]?[ ]?[:=#]?[ ]{0,2}(?:is[ ])?\(?[A-Z]{0,6}[-_ ]?\d[\w\-./]{0,30}"
+    r"\.?[ ]?(?:number|numbers|code|codes|id|identifier|no|nos|num)?[.#]?[ ]?[:=#]?[ ]{0,2}(?:is[ ])?\(?[A-Z]{0,6}[-_ ]?\d[\w\-./]{0,30}"
 )
 _ACCESSIONS = (
     r"(?:GSE|GSM|GPL|GDS|SRR|SRX|SRP|SRA|ERR|ERP|ERX|PRJNA|PRJEB|PRJDB|SAMN|SAMEA|E-MTAB-|E-GEOD-|EGAS|EGAD|phs|rs|ss|ENSG|ENST|ENSP|ENSMUSG|"
@@ -112,7 +112,9 @@ _PLACEHOLDERS = r"\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|<[A-Z][
 _WORD_FIRST = rf"{_TRIALS}|{_ACCESSIONS}|{_LITERATURE}"
 _REGISTERED = re.compile(rf"(?<![A-Za-z0-9])(?:{_WORD_FIRST})(?![A-Za-z0-9])")
 _PRODUCT_EN = re.compile(rf"(?<![A-Za-z0-9])(?:{_PRODUCTS_EN})", re.IGNORECASE)
-_BARE = re.compile(r"(?<![A-Za-z0-9])(?:\d{4}-\d{6}-\d{2}(?!\d)|10\.\d{4,9}/[^\s\"'<>，。；、）]+)")
+_BARE = re.compile(
+    r"(?<![A-Za-z0-9])(?:[nN][ ]?=[ ]?\d[\d,]*|\d{4}-\d{6}-\d{2}(?!\d)|10\.\d{4,9}/[^\s\"'<>，。；、）]+)"
+)
 _PRODUCT_ZH = re.compile(_PRODUCTS)
 _REGISTERED_WORDS = first_words(_WORD_FIRST)
 _PRODUCT_WORDS = first_words(_PRODUCT_HEADS)

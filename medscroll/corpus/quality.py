@@ -30,6 +30,7 @@ _BROKEN = re.compile(r"[\ufffd\ue000-\uf8ff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 _MOJIBAKE = re.compile(r"锟斤拷|烫烫烫|屯屯屯|â€|Ã[\x80-\xbf©¨¢]")
 _GARBAGE_LINE = re.compile(r"[^\w\s]*[\ufffd\ue000-\uf8ff]|(?:[^\w\s]\s*){8,}$|(?:\S\s){12,}\S?$|(.)\1{15,}")
 _RULER = re.compile(r"[\s\-=_*·.~|+:─━—…#]+$")
+_RULER_LINE = re.compile(r"^[ \t|:+=\-]+$", re.MULTILINE)
 _WORDS = re.compile(r"\w+")
 SCORES = (
     "letter_share", "symbol_share", "broken_share", "garbage_line_share", "repeated_line_share",
@@ -106,7 +107,7 @@ def quality_scores(text: str, language: str) -> dict[str, float]:
     Shares are of characters unless their name says lines; `repeated_*` counts second and later occurrences. A window
     is looked at alone: repetition across more than 20,000 characters of a long text is the business of deduplication.
     """
-    windows = [_PLACEHOLDER.sub(" ", window) for window in _sample(text)]
+    windows = [_RULER_LINE.sub("", _PLACEHOLDER.sub(" ", window)) for window in _sample(text)]
     kinds: Counter[str] = Counter()
     for window in windows:
         for character, number in Counter(window).items():
@@ -119,7 +120,7 @@ def quality_scores(text: str, language: str) -> dict[str, float]:
     script = han if language == "zh" else latin if language == "en" else letters
     return {
         "characters": sum(map(len, text.split())),
-        "letter_share": _share(letters, visible) if visible else 1.0,
+        "letter_share": _share(letters, visible) if visible or not _PLACEHOLDER.search(text) else 1.0,
         "symbol_share": _share(visible - letters, visible),
         "broken_share": _share(broken, visible),
         "garbage_line_share": _share(garbage, lines),

@@ -4,7 +4,7 @@
 "name". Nothing in it belongs to a person: numbers are drawn at random, names are put together from lists.
 """
 
-# ruff: noqa: E501  (tables of forms; a Chinese character counts as two columns)
+# ruff: noqa: E501, PLR0912, PLR0915  (tables of forms; a Chinese character counts as two columns)
 
 from __future__ import annotations
 
