@@ -136,7 +136,7 @@ def _name_end(folded: str, start: int, common: bool) -> int:  # noqa: PLR0911, P
         return run.end() + len(folded[run.end() : run.end() + 6]) - len(folded[run.end() : run.end() + 6].lstrip()) + 1
     if text[:2] in NOT_NAMES or (text[0] not in SURNAMES and text[:2] not in COMPOUND_SURNAMES):
         return 0
-    lengths = (4, 3) if text[:2] in COMPOUND_SURNAMES else (3, 2)
+    lengths: tuple[int, ...] = (4, 3) if text[:2] in COMPOUND_SURNAMES else (3, 2)
     if text[:2] in COMPOUND_SURNAMES and len(text) == 2:
         lengths = (2,)
     for length in (*lengths, 4) if len(text) == 4 and not common else lengths:

@@ -23,7 +23,7 @@ def first_words(alternatives: str) -> frozenset[str]:
     Raises:
         ValueError: a branch does not begin with letters (a defect of the rule).
     """
-    keys = set()
+    keys: set[str] = set()
     depth = start = 0
     for place, character in enumerate(alternatives + "|"):
         if alternatives[place - 1 : place] != "\\":

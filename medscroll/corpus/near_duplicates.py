@@ -160,7 +160,7 @@ class Deduplicate:
         matrix = table.gather("signature", units) if small and self._config.near else None
         borders = np.flatnonzero(np.concatenate([[True], members[1:, 0] != members[:-1, 0], [True]]))
         for first, last in pairwise(borders):
-            places = range(first, last)
+            places = list(range(first, last))
             if kind == _SECTIONS:
                 places = [place for place in places if identifiers[place] not in decisions.drops]
             left = np.array(sorted(places, key=lambda p: (-lengths[p], identifiers[p], starts[p])), np.int64)
