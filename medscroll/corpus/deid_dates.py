@@ -40,7 +40,7 @@ _PARTIAL = re.compile(
     rf"(?<![A-Za-z0-9])(?P<mon>{_MONTH})[ ],?[ ]?(?:19|20)\d{{2}}(?!\d)"
 )
 _AGE = re.compile(
-    r"(?P<a>9\d(?<![\d.\-–]\d\d)|1[0-4]\d(?<![\d.\-–]\d\d\d))(?=(?:[ \-]?years?[ \-]?olds?|[ ]?(?:y/?o|yo)\b)(?:[ \-]{1,2}(?:[a-z\-]+[ ]){0,2}(?:man|woman|male|female|gentleman|lady|patient|M|F|with|who|presenting|admitted|African|Caucasian|white|black|Asian|Hispanic)\b|[ ]?[,.;\n]|$))|"
+    r"(?P<a>9\d(?<![\d.\-–]\d\d)|1[0-4]\d(?<![\d.\-–]\d\d\d))(?=(?:[ \-]?years?[ \-]?olds?|[ ]?(?:y/?o\b|yo\b|y\.[ ]?o\.))(?:[ \-]{1,2}(?:[a-z\-]+[ ]){0,2}(?:man|woman|male|female|gentleman|lady|patient|M|F|with|who|presenting|admitted|African|Caucasian|white|black|Asian|Hispanic)\b|[ ]?[,.;\n]|$))|"
     r"A(?:ge|GE)[ ]{0,2}[:=|][ ]{0,3}(?P<b>9\d|1[0-4]\d)(?![\d.%\-–])|aged?[ ](?P<c>9\d|1[0-4]\d)(?=[,.;][ ](?:was|is|presented|with|a|he|she))"
 )
 

@@ -310,7 +310,7 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
 )
 _NUMBER_WORD = r"(?:[ ]?(?:number|numbers|no|nos|num|nr|#|id|code)(?:s\b)?\.?)?"
 _IS = r"\.?[ ]{0,4}(?:[(（][^()\n]{0,12}[)）])?[\"'\]*]{0,3}[ ]{0,4}(?:is|was|of|[:#=|>\t])?[ \t|#:*\"'\[(_]{0,20}(?:\n[ \t]{0,8})?"
-_EN_VALUE = r"(?P<value>[A-Z]{0,5}-?\d[0-9A-Z]{1,24}(?:[\-./][0-9A-Z]{1,12}){0,4}|\d{1,4}(?:[ \-][0-9A-Z]{2,6}){1,4})"
+_EN_VALUE = r"(?P<value>\d{3}[ \-]\d{3}[ \-]\d{4}|[A-Z]{0,5}-?\d[0-9A-Z]{1,24}(?:[\-./][0-9A-Z]{1,12}){0,4}|\d{1,4}(?:[ \-][0-9A-Z]{2,6}){1,4})"
 _ENGLISH_CUES: tuple[tuple[str, str, frozenset[str], re.Pattern[str]], ...] = tuple(
     (
         kind,
@@ -372,7 +372,7 @@ def _is_labelled(folded: str, match: re.Match[str], rule: str) -> bool:
     if rule == "account_cue":
         return len(_digits(value)) >= 8
     return len(_digits(value)) >= 10 or bool(
-        re.match(r"(?i:tel|phone|fax|pager|cell|ext|mobile|call|reached)", between)
+        re.match(r"(?i:tel|phone|fax|pager|beeper|cell|ext|mobile|call|reached)", between)
         and re.fullmatch(r"\d{3}[-.]\d{4}|\d{4,6}", value)
     )
 
@@ -382,6 +382,8 @@ def _value_span(folded: str, match: re.Match[str], kind: str, rule: str) -> Span
     value = folded[start:stop].rstrip(" -/.")
     stop = start + len(value)
     if not any(character.isdigit() for character in value):
+        return None
+    if rule == "phone_cue" and (re.match(r"[A-Za-z]", folded[start - 1 : start]) or re.search(r"\(\d+\.\d", value)):
         return None
     if rule not in ("bed_cue", "bed") and sum(character.isdigit() for character in value) < 2:
         return None

@@ -142,7 +142,7 @@ NOT_ENGLISH_NAMES = _words(
     "forms contact next kin emergency relationship self spouse wife husband son daughter brother sister partner education group groups study "
     "studies data characteristics population safety outcome outcomes reported selection recruitment satisfaction health quality management "
     "demographics centered level drug drugs dose brand generic trade product device deceased refused declined pending final preliminary new york "
-    "los angeles united kingdom university college institute school foundation society association january february march april may june july "
+    "los angeles united kingdom national international university college institute school foundation society association january february march april may june july "
     "august september october november december monday tuesday wednesday thursday friday saturday sunday mr. mrs. dr. ms. prof professor miss "
     "nursing pharmacy therapy therapist technician manager director chief chair dept office evaluation consultation referral procedures "
     "operations operation surgeon anesthesia anesthesiologist anesthesiologist assistant aspirin metformin insulin lisinopril warfarin heparin "
