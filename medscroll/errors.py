@@ -7,6 +7,7 @@ medscroll itself ends in a traceback. Corpus text never goes into a message (it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -46,7 +47,18 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Input files, documents or a token store that cannot be used."""
+    """Input files, documents or a token store that cannot be used.
+
+    Args:
+        reason: a stable name of what is wrong with a source, under which a ledger counts it.
+    """
+
+    def __init__(self, what: str, where: str | None = None, remedy: str | None = None, *, reason: str = "") -> None:
+        super().__init__(what, where, remedy)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _data_error, (self.what, self.where, self.remedy, self.reason)
 
 
 class CapacityError(UserError):
@@ -59,6 +71,11 @@ class CheckpointError(UserError):
 
 class EnvironmentError_(UserError):
     """A missing package, driver or device."""
+
+
+def _data_error(what: str, where: str | None, remedy: str | None, reason: str) -> DataError:
+    """Rebuilds one in another process."""
+    return DataError(what, where, remedy, reason=reason)
 
 
 def missing_package(package: str, extra: str, needed_for: str) -> EnvironmentError_:

@@ -145,6 +145,36 @@ class PrepareArguments:
     output_dir: str = field(metadata={"help": "Folder for the prepared data."})
     tokenizer_name_or_path: str = field(metadata={"help": "Tokenizer of the model to be trained."})
     text_field: str | None = field(default=None, metadata={"help": "Field of JSON, CSV or Parquet with the text."})
+    corpus_config: str | None = field(
+        default=None,
+        metadata={"help": "Steps that clean documents: papers, books, clinical, web, default, or a YAML file."},
+    )
+    deidentify: str | None = field(
+        default=None,
+        metadata={
+            "help": "Personal data: replace by typed placeholders, or only report (audit); default: by --corpus_config.",
+            "choices": ["off", "audit", "replace"],
+        },
+    )
+    text_template: str | None = field(
+        default=None, metadata={"help": "Text of a record from several fields, such as '{title}: {note}'."}
+    )
+    group_by: list[str] | None = field(
+        default=None, metadata={"help": "Fields whose equal values make rows one document: patient_id,admission_id."}
+    )
+    order_by: list[str] | None = field(
+        default=None, metadata={"help": "Fields that order the rows of a document, such as time."}
+    )
+    split_by: list[str] | None = field(
+        default=None, metadata={"help": "Fields whose equal values stay on one side of the split: patient_id."}
+    )
+    shard: str | None = field(
+        default=None, metadata={"help": "Do only portion i of N, as 3/7: one for each job of a cluster's array."}
+    )
+    merge: bool = field(default=False, metadata={"help": "All portions are done: put them together."})
+    strict: bool = field(
+        default=False, metadata={"help": "End with code 2 where a file or record cannot be read, after naming all."}
+    )
     validation_fraction: float = field(
         default=0.01, metadata={"help": "Share of documents held out by their hash.", "least": 0, "most": 0.99}
     )

@@ -42,6 +42,34 @@ class Entry:
 
 def read_yaml(path: Path) -> tuple[list[Entry], list[UserError]]:
     """The entries of a YAML file and every mistake in its form; never raises for the user's mistakes."""
+    root, problems = _compose(path)
+    if problems or root is None:
+        return [], problems
+    return _entries(root, path)
+
+
+def read_nested_yaml(path: Path) -> tuple[dict[str, Entry | list[Entry]], list[UserError]]:
+    """As `read_yaml`, for a file whose values may be mappings of plain values or lists: those become lists of entries,
+    their scalars text as written."""
+    root, problems = _compose(path)
+    if problems or root is None:
+        return {}, problems
+    found: dict[str, Entry | list[Entry]] = {}
+    problems = _duplicates(root, path)
+    for key, value in root.value:
+        if isinstance(value, yaml.MappingNode):
+            entries, own = _entries(value, path)
+            found[str(key.value)] = entries
+            problems += [problem for problem in own if "stands twice" not in problem.what]  # named above
+        else:
+            entries, own = _entries(yaml.MappingNode(root.tag, [(key, value)]), path)
+            found.update({entry.name: entry for entry in entries})
+            problems += own
+    return found, problems
+
+
+def _compose(path: Path) -> tuple[yaml.MappingNode | None, list[UserError]]:
+    """The root of a file; None where it is empty."""
     root: yaml.Node | None = None
     problem: UserError | None = None
     try:
@@ -59,8 +87,8 @@ def read_yaml(path: Path) -> tuple[list[Entry], list[UserError]]:
         message = "the configuration file must hold `key: value` lines"
         problem = ConfigError(message, where=f"{path}:{root.start_mark.line + 1}")
     if problem is not None:
-        return [], [problem]
-    return _entries(root, path) if isinstance(root, yaml.MappingNode) else ([], [])
+        return None, [problem]
+    return (root if isinstance(root, yaml.MappingNode) else None), []
 
 
 def _entries(root: yaml.MappingNode, path: Path) -> tuple[list[Entry], list[UserError]]:

@@ -7,6 +7,7 @@ under its final name is always whole. Reading decompresses `.gz` and `.zst` on t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import io
 import os
@@ -17,7 +18,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import zstandard
 
-from medscroll.errors import CapacityError, DataError
+from medscroll.errors import CapacityError, ConfigError, DataError, EnvironmentError_
 
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
 BLOCK = 1 << 20  # bytes a read
@@ -74,6 +75,41 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, wait: bool, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Holds an advisory lock on a file; the system releases it when the process ends, however that happens.
+
+    Args:
+        wait: wait for another holder; else it is an error.
+        on_wait: called once before waiting.
+
+    Raises:
+        ConfigError: another process holds it and `wait` is false.
+        EnvironmentError_: the file system has no locks.
+    """
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "w") as handle:
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise
+                if on_wait:
+                    on_wait()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        except BlockingIOError as error:
+            raise ConfigError(
+                "another `medscroll prepare` is at work in this folder", str(path.parent), "wait for it to end"
+            ) from error
+        except OSError as error:
+            raise EnvironmentError_(
+                "the file system of this folder has no file locks",
+                str(path.parent),
+                "choose a folder on another file system, or mount this one with locks (Lustre: -o flock)",
+            ) from error
+        yield
 
 
 def split_suffixes(path: Path) -> tuple[str, str]:
@@ -160,7 +196,9 @@ def open_source(path: Path, compression: str = "", on_bytes: Callable[[int], Non
     try:
         raw: Any = io.FileIO(path, "r")
     except OSError as error:
-        raise DataError(f"cannot read the file: {error.strerror}", str(path), "check its permissions") from error
+        raise DataError(
+            f"cannot read the file: {error.strerror}", str(path), "check its permissions", reason="unreadable"
+        ) from error
     buffered = io.BufferedReader(_CountingReader(raw, on_bytes) if on_bytes else raw, BLOCK)
     try:
         with buffered:
@@ -174,8 +212,9 @@ def open_source(path: Path, compression: str = "", on_bytes: Callable[[int], Non
                 yield cast(BinaryIO, buffered)
     except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
         raise DataError(
-            f"the compressed data ({compression}) is broken or ends early", str(path), "copy or download the file again"
-        ) from error
+            f"the compressed data ({compression}) is broken or ends early", str(path),
+            "copy or download the file again", reason="broken_compression",
+        ) from error  # fmt: skip
 
 
 class JsonlWriter:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from medscroll.corpus.encoding import decode
+from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.record import OnBytes, Record, read_whole
 from medscroll.corpus.shards import Part
 
 
-def read_part(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator[Record]:
+def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Record]:
     """The records of a range of a source file, in order.
 
     Args:
         part: the range.
-        text_field: the field of records that holds the text; None: text, content, document or body.
+        options: how to read.
         on_bytes: called with numbers of bytes read, as stored.
 
     Raises:
@@ -30,10 +31,14 @@ def read_part(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator
         from medscroll.corpus.jats import read_xml
 
         yield from read_xml(read_whole(part, on_bytes), part.file.path)
+    elif part.file.format == "group":
+        from medscroll.corpus.grouping_reader import read_bucket
+
+        yield from read_bucket(part, options, on_bytes)
     else:
         from medscroll.corpus import readers_records
 
-        yield from readers_records.read_records(part, text_field, on_bytes)
+        yield from readers_records.read_records(part, options, on_bytes)
 
 
 def _read_text(part: Part, on_bytes: OnBytes) -> Record:

@@ -11,34 +11,113 @@ import csv
 import datetime
 import json
 import shutil
+import string
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from medscroll.corpus.encoding import decode, decode_lines
 from medscroll.corpus.files import open_source
-from medscroll.corpus.record import OnBytes, Record, read_whole
+from medscroll.corpus.options import ReadOptions
+from medscroll.corpus.record import OnBytes, Record, failure_detail, read_whole
 from medscroll.corpus.shards import Part
-from medscroll.errors import DataError
+from medscroll.errors import ConfigError, DataError
 
 COMMON_FIELDS = ("text", "content", "document", "body")
 _TITLE_FIELDS = ("title", "标题")
 _LICENCE_FIELDS = ("licence", "license")
+SPLIT_KEY = "split_key"  # of the metadata: documents of one key stay on one side of the split
+_TEMPLATE_REMEDY = "write fields in braces, such as '{title}\\n{note}'; a brace of the text itself is doubled"
 _BATCH_ROWS = 64  # of Parquet; a row may be a whole book
 
 
-def read_records(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator[Record]:
+@dataclass(slots=True)
+class Row:
+    """One record as its fields, before its text is chosen.
+
+    Attributes:
+        number: from 1 (the line of a JSONL file). where: for errors.
+        values: the fields; a bare string where the record is one; None where the record is broken.
+        error: what is wrong with a broken one.
+        left_out: columns of kinds that are not read.
+    """
+
+    number: int
+    values: Any
+    where: str
+    error: DataError | None = None
+    left_out: list[str] = field(default_factory=list)
+
+
+def read_records(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Record]:
     """The records of one range of a JSON, JSONL, CSV or Parquet file; a file without any gives one reject."""
-    readers = {"json": _read_json, "jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
     count = 0
-    for record in readers[part.file.format](part, text_field, on_bytes):
+    for row in read_rows(part, options, on_bytes):
         count += 1
+        try:
+            if row.error is not None:
+                raise row.error
+            record = make_record(row, options)
+        except DataError as error:
+            # A field that does not exist is a mistake of the command and of every record, not of this one.
+            if not options.tolerant or error.reason == "no_such_field":
+                raise
+            detail = failure_detail(error, part.file.path)
+            record = Record(row.number, reason=error.reason or "broken_record", detail=detail)
         yield record
     if count == 0 and part.first_record == 1 and part.stop is None:
         yield Record(0, reason="empty", detail="no records")
+
+
+def read_rows(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Row]:
+    """The rows of one range of a file."""
+    readers = {"json": _read_json, "jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
+    yield from readers[part.file.format](part, options, on_bytes)
+
+
+def check_fields(names: Sequence[str], options: ReadOptions, where: str) -> None:
+    """Raises DataError where a file with these columns lacks a field that the options name."""
+    if options.text_template is None:
+        choose_field(names, options.text_field, where)
+    wanted = [*(template_fields(options.text_template) if options.text_template else ()), *options.keys]
+    for name in wanted:
+        if name not in names:
+            raise _no_field(f"there is no field {name!r}", names, where, "correct the name")
+
+
+def template_fields(template: str) -> list[str]:
+    """The fields that a text template names, in order.
+
+    Raises:
+        ConfigError: the template has no fields, or its braces do not match.
+    """
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(f"the text template is wrong: {error}", "--text_template", _TEMPLATE_REMEDY) from None
+    names = [name for _, name, _, _ in parsed if name is not None]
+    if not names or not all(names):
+        raise ConfigError("the text template names no fields", "--text_template", _TEMPLATE_REMEDY)
+    return names
+
+
+def fill_template(template: str, values: dict[str, Any]) -> str:
+    """The text of a record: the template with its fields; a line of it whose fields are all empty is left out."""
+    lines = []
+    for line in template.split("\n"):
+        parsed = list(string.Formatter().parse(line))
+        names = [name for _, name, _, _ in parsed if name is not None]
+        texts = {name: "" if values.get(name) is None else str(values[name]) for name in names}
+        if names and not any(text.strip() for text in texts.values()):
+            continue
+        lines.append("".join(literal + (texts[name] if name is not None else "") for literal, name, _, _ in parsed))
+    return "\n".join(lines)
 
 
 def choose_field(fields: Sequence[str], text_field: str | None, where: str) -> str:
@@ -56,30 +135,64 @@ def choose_field(fields: Sequence[str], text_field: str | None, where: str) -> s
             if name in fields:
                 return name
         what = f"none of the usual text fields ({', '.join(COMMON_FIELDS)}) is there"
+    raise _no_field(what, fields, where, "name the right one with --text_field")
+
+
+def _no_field(what: str, fields: Sequence[str], where: str, remedy: str) -> DataError:
     # A field name that long is a value (a CSV file without a header), and no corpus text goes into an error.
     shown = [
         repr(name) if len(name) <= 40 else f"(field {n}, {len(name)} characters)" for n, name in enumerate(fields, 1)
     ]
     listed = ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")
-    raise DataError(f"{what}; the fields are: {listed or 'none'}", where, "name the right one with --text_field")
+    return DataError(f"{what}; the fields are: {listed or 'none'}", where, remedy, reason="no_such_field")
 
 
-def _record(number: int, values: Any, text_field: str | None, where: str) -> Record:
-    """A record of its fields; a bare string is its own text."""
-    if isinstance(values, str) and text_field is None:
-        return Record(number, values)
+def make_record(row: Row, options: ReadOptions) -> Record:
+    """A record of a row: its text by the options, all other plain fields as metadata.
+
+    Raises:
+        DataError: no such field, or it is not text.
+    """
+    values, where = row.values, row.where
+    if isinstance(values, str) and options.text_field is None and options.text_template is None:
+        return Record(row.number, values)
     if not isinstance(values, dict):
         raise DataError(f"the record is a {_kind(values)}, not an object with fields", where, 'write {"text": "..."}')
-    name = choose_field(list(values), text_field, where)
-    text = values[name]
-    if text is None:
-        return Record(number, reason="empty", detail=f"field {name!r} is null")
+    metadata = {key: value for key, value in values.items() if value is not None}
+    if options.text_template is not None:
+        used = template_fields(options.text_template)
+        for name in used:
+            if name not in values:
+                raise _no_field(f"there is no field {name!r}", list(values), where, "correct --text_template")
+            metadata.pop(name, None)
+        text: Any = fill_template(options.text_template, values)
+    else:
+        name = choose_field(list(values), options.text_field, where)
+        text = metadata.pop(name, None)
+        if text is None:
+            return Record(row.number, reason="empty", detail=f"field {name!r} is null")
     if not isinstance(text, str):
         raise DataError(f"field {name!r} is a {_kind(text)}, not text", where, "name another one with --text_field")
-    metadata = {key: value for key, value in values.items() if key != name and value is not None}
     title = next((metadata.pop(key) for key in _TITLE_FIELDS if isinstance(metadata.get(key), str)), None)
     licence = next((metadata.pop(key) for key in _LICENCE_FIELDS if isinstance(metadata.get(key), str)), None)
-    return Record(number, text, title=title or None, licence=licence or None, metadata=metadata)
+    if row.left_out:
+        metadata["columns_left_out"] = row.left_out
+    if options.split_by:
+        metadata[SPLIT_KEY] = key_of(row, options.split_by)
+    return Record(row.number, text, title=title or None, licence=licence or None, metadata=metadata)
+
+
+def key_of(row: Row, names: Sequence[str]) -> str:
+    """A hash of the values of some fields: tells equal ones without showing them (they may name a patient).
+
+    Raises:
+        DataError: a field is not there or empty.
+    """
+    values = [row.values.get(name) if isinstance(row.values, dict) else None for name in names]
+    for name, value in zip(names, values, strict=True):
+        if value is None or not str(value).strip():
+            raise DataError(f"the field {name!r} is empty or not there", row.where, "fill it in", reason="no_key")
+    return xxhash.xxh3_128_hexdigest("\0".join(str(value).strip() for value in values).encode("utf-8", "surrogatepass"))
 
 
 def _kind(value: Any) -> str:
@@ -87,7 +200,7 @@ def _kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
-def _read_jsonl(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator[Record]:
+def _read_jsonl(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Row]:
     path = part.file.path
     with open_source(Path(path), part.file.compression, on_bytes) as stream:
         if part.start:
@@ -100,8 +213,9 @@ def _read_jsonl(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterat
             try:
                 values = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise _broken_json(error, path, number) from None
-            yield _record(number, values, text_field, where)
+                yield Row(number, None, where, _broken_json(error, path, number))
+                continue
+            yield Row(number, values, where)
 
 
 class _Limited:
@@ -123,10 +237,10 @@ def _broken_json(error: Exception, path: str, line: int) -> DataError:
     return DataError(f"broken JSON: {reason}", f"{path}, line {line}{column}", "repair or remove this line")
 
 
-def _read_json(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator[Record]:
+def _read_json(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Row]:
     path = part.file.path
     if _has_record_a_line(part):
-        yield from _read_jsonl(part, text_field, on_bytes)
+        yield from _read_jsonl(part, options, on_bytes)
         return
     text, _ = decode(read_whole(part, on_bytes), path)
     if not text.strip():
@@ -139,10 +253,10 @@ def _read_json(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterato
         raise _broken_json(error, path, 1) from None
     del text
     records = values if isinstance(values, list) else [values]
-    if isinstance(values, dict) and isinstance(values.get("data"), list) and text_field != "data":
+    if isinstance(values, dict) and isinstance(values.get("data"), list) and options.text_field != "data":
         records = values["data"]
     for number, record in enumerate(records, 1):
-        yield _record(number, record, text_field, f"{path}, record {number}")
+        yield Row(number, record, f"{path}, record {number}")
 
 
 def _has_record_a_line(part: Part) -> bool:
@@ -163,7 +277,7 @@ def _has_record_a_line(part: Part) -> bool:
     return False
 
 
-def _read_csv(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator[Record]:
+def _read_csv(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Row]:
     path = part.file.path
     csv.field_size_limit(sys.maxsize)
     with open_source(Path(path), part.file.compression, on_bytes) as stream:
@@ -175,24 +289,28 @@ def _read_csv(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator
         number = 0
         try:
             header = [name.strip() for name in next(rows)]
-            name = choose_field(header, text_field, f"{path}, line 1")
-            repeated = sorted({field for field in header if field and header.count(field) > 1})
-            if name in repeated:
-                raise DataError(f"the header has the field {name!r} twice", f"{path}, line 1", "rename one of them")
+            check_fields(header, options, f"{path}, line 1")
+            used = options.named or [choose_field(header, None, path)]
+            for name in used:
+                if header.count(name) > 1:
+                    raise DataError(f"the header has the field {name!r} twice", f"{path}, line 1", "rename one of them")
             for row in rows:
                 if not row:
                     continue
                 number += 1
+                where = f"{path}, line {rows.line_num}"
                 if len(row) != len(header):
-                    raise DataError(
+                    error = DataError(
                         f"the row has {len(row)} fields, the header {len(header)}",
-                        f"{path}, line {rows.line_num} (record {number})",
+                        f"{where} (record {number})",
                         'put fields that hold commas, quotes or line ends in "double quotes"',
                     )
+                    yield Row(number, None, where, error)
+                    continue
                 values = {
                     key or f"column_{n}": value for n, (key, value) in enumerate(zip(header, row, strict=True), 1)
                 }
-                yield _record(number, values, name, f"{path}, line {rows.line_num}")
+                yield Row(number, values, where)
         except csv.Error as error:
             raise DataError(
                 f"broken CSV: {error}", f"{path}, line {rows.line_num}", "close the quotes, or double those inside"
@@ -212,7 +330,7 @@ def _delimiter(header: str) -> str:
     return ";" if counts[";"] >= counts["\t"] else "\t"
 
 
-def _read_parquet(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iterator[Record]:
+def _read_parquet(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Row]:
     """Rows of a range of row groups. Only plain columns become metadata; nested and binary ones are named there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -228,10 +346,14 @@ def _read_parquet(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iter
         try:
             file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
             schema = file.schema_arrow
-            name = choose_field(schema.names, text_field, path)
-            if not (pa.types.is_string(_plain(schema.field(name).type)) or schema.field(name).type == pa.null()):
+            check_fields(schema.names, options, path)
+            name = options.text_field or (
+                "" if options.text_template else choose_field(schema.names, None, path)
+            )
+            kind = schema.field(name).type if name else pa.string()
+            if not (pa.types.is_string(_plain(kind)) or kind == pa.null()):
                 raise DataError(
-                    f"field {name!r} is of type {schema.field(name).type}, not text", path,
+                    f"field {name!r} is of type {kind}, not text", path,
                     "name another one with --text_field",
                 )  # fmt: skip
             plain = [field.name for field in schema if not _is_left_out(field.type)]
@@ -244,10 +366,7 @@ def _read_parquet(part: Part, text_field: str | None, on_bytes: OnBytes) -> Iter
                     on_bytes(part.weight * batch.num_rows // max(1, _rows(file, groups)))
                 for row in batch.to_pylist():
                     values = {key: _json_value(value) for key, value in row.items()}
-                    record = _record(number, values, name, f"{path}, row {number}")
-                    if left_out:
-                        record.metadata["columns_left_out"] = left_out
-                    yield record
+                    yield Row(number, values, f"{path}, row {number}", left_out=left_out)
                     number += 1
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:

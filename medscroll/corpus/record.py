@@ -5,6 +5,7 @@ Price: a whole file in memory, bounded by `MAX_DOCUMENT_BYTES`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 from medscroll.corpus.document import Section
 from medscroll.corpus.files import open_source
 from medscroll.corpus.shards import Part
+from medscroll.corpus.sources import SourceFile
 from medscroll.errors import DataError
 
 MAX_DOCUMENT_BYTES = 1 << 30
+FILE_FAILED = 1 << 62  # number of the record that stands for the rest of a file that cannot be read
+_EXPANSION_ROOM, _EXPANSION = 64 << 20, 200  # a compressed file may unpack to the greater of room and factor
 
 OnBytes = Callable[[int], None]
 
@@ -29,6 +33,7 @@ class Record:
         text: as read; line ends and lone surrogates are repaired later.
         sections: where the format states them (offsets into `text`); None to look for headings in the text.
         reason, detail: set for a record that is no document, such as "empty".
+        id: of the document, where it is not made of the path and the number.
     """
 
     number: int
@@ -39,6 +44,7 @@ class Record:
     sections: list[Section] | None = None
     reason: str = ""
     detail: str = ""
+    id: str = ""
 
 
 def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
@@ -56,3 +62,24 @@ def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -
             "write one record a line into a .jsonl file, which is read piece by piece",
         )
     return data
+
+
+def check_unchanged(file: SourceFile) -> None:
+    """Raises DataError where a file is not any more what was hashed."""
+    if file.format == "group":  # was put together from files that are named by their hashes
+        return
+    try:
+        status = os.stat(file.path)
+    except OSError as error:
+        raise DataError(f"the file cannot be read any more: {error.strerror}", file.path, reason="unreadable") from None
+    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+        raise DataError(
+            "the file changed while it was being read", file.path, "run again when nothing writes to it",
+            reason="changed_while_read",
+        )  # fmt: skip
+
+
+def failure_detail(error: DataError, path: str) -> str:
+    """An error as the detail of a reject: what and where, the path aside (the id says it)."""
+    where = (error.where or "").removeprefix(path).lstrip(", ")
+    return f"{error.what} ({where})" if where else error.what

@@ -59,13 +59,14 @@ class Task:
         """Bytes as stored of all parts."""
         return sum(part.weight for part in self.parts)
 
-    def fingerprint(self, text_field: str | None) -> str:
-        """xxh3_128 of all that decides the documents: ids, hashes and ranges of the sources, field, version."""
+    def fingerprint(self, pipeline: str) -> str:
+        """xxh3_128 of all that decides the documents: ids, hashes and ranges of the sources, version, and the
+        fingerprint of the pipeline."""
         parts = [
             (part.file.id, part.file.format, part.file.digest, part.start, part.stop, part.first_record)
             for part in self.parts
         ]
-        return xxhash.xxh3_128_hexdigest(json.dumps([READER_VERSION, text_field, parts]).encode())
+        return xxhash.xxh3_128_hexdigest(json.dumps([READER_VERSION, pipeline, parts]).encode())
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for a manifest."""

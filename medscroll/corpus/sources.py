@@ -155,13 +155,19 @@ def _stat(identifier: str, path: Path) -> SourceFile:
     return SourceFile(identifier, str(path), FORMATS[suffix], compression, status.st_size, status.st_mtime_ns)
 
 
-def scan_sources(files: list[SourceFile], *, cache: Path | None = None, num_workers: int = 1) -> None:
+def scan_sources(
+    files: list[SourceFile], *, cache: Path | None = None, num_workers: int = 1, tolerant: bool = False
+) -> list[Skipped]:
     """Fills in `digest` and `ranges` of every file, from the cache where size and modification time are the same.
 
     Args:
         files: as found; changed in place.
         cache: a JSON file that is read and written (mode 0600).
         num_workers: threads.
+        tolerant: a file that cannot be opened keeps an empty digest and is returned; otherwise it is an error.
+
+    Raises:
+        DataError: a file cannot be read.
     """
     known: dict[str, Any] = {}
     if cache is not None and cache.exists():
@@ -178,17 +184,32 @@ def scan_sources(files: list[SourceFile], *, cache: Path | None = None, num_work
         else:
             todo.append(file)
     if not todo:
-        return
+        return []
     if num_workers > 1 and len(todo) > 1:
         with ThreadPoolExecutor(num_workers) as pool:
-            list(pool.map(_scan, todo))
+            failures = list(pool.map(_try_scan, todo))
     else:
-        for file in todo:
-            _scan(file)
+        failures = [_try_scan(file) for file in todo]
+    failed = []
+    for file, failure in zip(todo, failures, strict=True):
+        if failure and not tolerant:
+            raise DataError(f"the file cannot be read: {failure}", file.path, "check its permissions, or the disk")
+        if failure:
+            failed.append(Skipped(file.id, "unreadable", failure))
     if cache is not None:
         with atomic_file(cache) as out:
-            entries = {os.path.abspath(file.path): asdict(file) for file in files}
+            entries = {os.path.abspath(file.path): asdict(file) for file in files if file.digest}
             json.dump({"version": _SCAN_VERSION, "files": entries}, out)
+    return failed
+
+
+def _try_scan(file: SourceFile) -> str:
+    """What the system says against reading a file; "" where it was scanned."""
+    try:
+        _scan(file)
+    except OSError as error:
+        return error.strerror or "error of the file system"
+    return ""
 
 
 def _scan(file: SourceFile) -> None:
@@ -242,9 +263,9 @@ def _parquet_ranges(path: Path) -> list[tuple[int, int]]:
     return ranges
 
 
-def sources_digest(files: Sequence[SourceFile], text_field: str | None) -> str:
-    """xxh3_128 over ids and hashes of all files and the text field: equal where the documents will be equal."""
-    digest = xxhash.xxh3_128(json.dumps(text_field).encode())
+def sources_digest(files: Sequence[SourceFile], pipeline: str) -> str:
+    """xxh3_128 over ids and hashes of all files and a pipeline's fingerprint: equal where the documents will be."""
+    digest = xxhash.xxh3_128(pipeline.encode())
     for file in files:
         digest.update(f"{file.id}\0{file.format}\0{file.digest}\n".encode())
     return digest.hexdigest()

@@ -1,37 +1,43 @@
 """The stage `raw files -> documents`: `write_documents`, and reading its shards back.
 
     output_dir/documents/<task>-<n>.jsonl.zst     documents, in the order of the sources' ids
-    output_dir/rejects/<task>-<n>.jsonl.zst       what is no document: {id, source, reason, detail, characters, text}
+    output_dir/rejects/<task>-<n>.jsonl.zst       what is no document: {id, source, step, reason, detail, text}
     output_dir/rejects/files.jsonl.zst            files and folders that were not read, with the reason
+    output_dir/audit/<step>/, examples/           positions of what a step found; before/after examples
     output_dir/documents/.state/                  what is finished; safe to delete, then all is done again
+    output_dir/staged/                            the same before the steps that need the whole corpus (see finish.py)
 
-Every shard is whole or absent; a kill costs at most the shard that was being written. A task whose sources, text
-field and reader version are unchanged is not done again. Memory: one document, or one 64 MB shard's compressor, a
-worker; JSON files that hold one list are loaded whole. Speed: about 5 MB of text a second and core, from compressed
-JATS and GB18030 text alike.
+Every shard is whole or absent; a kill costs at most the shard that was being written. A task whose sources, steps and
+reader version are unchanged is not done again. The shards are a function of the sources and the steps alone, so tasks
+may be divided over any number of machines that share the folder. Memory: one document, or one 64 MB shard's
+compressor, a worker; JSON files that hold one list are loaded whole. Speed without steps: about 5 MB of text a second
+and core, from compressed JATS and GB18030 text alike.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medscroll.corpus.document import Document, json_line
-from medscroll.corpus.files import JsonlWriter, read_jsonl_zst
+from medscroll.corpus.files import JsonlWriter, file_lock, read_jsonl_zst
+from medscroll.corpus.finish import STAGED, apply_decisions, write_signatures
+from medscroll.corpus.grouping import group_sources
+from medscroll.corpus.options import ReadOptions
+from medscroll.corpus.pipeline import READ, Pipeline
+from medscroll.corpus.processes import run_parallel
 from medscroll.corpus.shards import Task, plan_tasks
 from medscroll.corpus.sources import Skipped, find_sources, scan_sources, sources_digest
-from medscroll.corpus.worker import TaskState, load_state, run_task, start_worker
-from medscroll.errors import CapacityError, DataError
+from medscroll.corpus.step import StepLog
+from medscroll.corpus.worker import TaskState, load_state, run_task
+from medscroll.errors import DataError
 
 _FILES_SHARD = "files.jsonl.zst"
-_POLL_SECONDS = 0.3
+# Reasons for which a file was left out that are no mistake of anybody.
+_EXPECTED = frozenset({"hidden", "unsupported_format", "empty"})
 
 Progress = Callable[[int, int, str], None]
 
@@ -55,8 +61,11 @@ class DocumentsSummary:
         repairs: how many characters were replaced or removed, by reason ("lone_surrogate", "nul").
         languages: documents by language.
         sources: by id of the source file.
-        source_digest: hash over ids and contents of all sources and the text field.
-        shards, shards_reused: shards there are, and how many of them were finished already.
+        steps: what each step did, in order: the numbers of its `StepLog`. In each, documents in = out + rejected.
+        failures: files and records that could not be read, by reason.
+        source_digest: hash over ids and contents of all sources and the pipeline.
+        shards, shards_reused: shards there are, and how many of them were finished already; shard_names: those with
+            documents.
     """
 
     documents: int = 0
@@ -66,9 +75,12 @@ class DocumentsSummary:
     repairs: dict[str, int] = field(default_factory=dict)
     languages: dict[str, int] = field(default_factory=dict)
     sources: dict[str, SourceCount] = field(default_factory=dict)
+    steps: dict[str, Any] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
     source_digest: str = ""
     shards: int = 0
     shards_reused: int = 0
+    shard_names: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. Ids of sources are file names, no text is in it."""
@@ -80,58 +92,104 @@ def write_documents(
     output_dir: Path,
     *,
     text_field: str | None = None,
+    pipeline: Pipeline | None = None,
+    shard: tuple[int, int] | None = None,
+    merge: bool = False,
     num_workers: int = 1,
     progress: Progress | None = None,
 ) -> DocumentsSummary:
-    """Reads all sources into document shards.
+    """Reads all sources through the steps into document shards.
 
     Args:
         sources: files and folders of any mix of formats.
         output_dir: the prepared folder; `documents/` and `rejects/` are made in it.
-        text_field: the field of records that holds the text; None: the first of text, content, document, body.
-        num_workers: processes; 1 reads in this one. The result does not depend on it.
+        text_field: the field of records that holds the text, where no pipeline is given.
+        pipeline: how to read, and the steps; None: no steps.
+        shard: (i, N): only the i-th (from 1) of N portions of the work; the last phase is left to `merge`.
+        merge: the portions are done, only put them together.
+        num_workers: processes; 1 reads in this one. The result depends neither on it nor on portions.
         progress: called with (bytes of sources done, bytes in all, what is being done).
 
     Raises:
         DataError: a source is missing, binary, undecodable or broken (file and line or byte named), lacks the text
-            field (fields that exist named), or no document remains.
+            field (fields that exist named), no document remains, or a portion is missing.
         CapacityError: no disk space, or a worker was killed.
     """
+    pipeline = pipeline or Pipeline(ReadOptions(text_field=text_field))
     output_dir = Path(output_dir)
-    documents_dir, rejects_dir = output_dir / "documents", output_dir / "rejects"
-    state_dir = documents_dir / ".state"
+    root = output_dir / STAGED if pipeline.corpus_steps else output_dir
+    state_dir = output_dir / "documents" / ".state"
+    for folder in (state_dir, output_dir / "rejects", root / "documents" / ".state"):
+        folder.mkdir(parents=True, exist_ok=True)
     files, skipped = find_sources([Path(source) for source in sources], exclude=[output_dir])
-    state_dir.mkdir(parents=True, exist_ok=True)
-    rejects_dir.mkdir(parents=True, exist_ok=True)
     if progress:
         progress(0, sum(file.size for file in files), "hashing sources")
-    scan_sources(files, cache=state_dir / "scan.json", num_workers=num_workers)
+    with file_lock(state_dir / "scan.lock", wait=True):  # portions that start at the same time hash once
+        failed = scan_sources(
+            files, cache=state_dir / "scan.json", num_workers=num_workers, tolerant=pipeline.options.tolerant
+        )
+        files = [file for file in files if file.digest]
+        digest = sources_digest(files, pipeline.fingerprint())
+        if pipeline.options.group_by:
+            files = group_sources(files, pipeline.options, output_dir / "grouped", num_workers)
     tasks = plan_tasks(files)
-    states = {task.index: load_state(task, text_field, output_dir) for task in tasks}
-    _remove_stale(output_dir, states)
-    todo = [task for task in tasks if not states[task.index].complete]
-    reused = sum(len(state.shards) for state in states.values())
-    total = sum(task.weight for task in tasks)
+    mine = [task for task in tasks if shard is None or task.index % shard[1] == shard[0] - 1]
+    states = {task.index: load_state(task, pipeline, root) for task in tasks}
+    reused = sum(len(states[task.index].shards) for task in mine)
+    todo = [task for task in mine if not states[task.index].complete]
+    if merge and todo:
+        raise DataError(
+            f"{len(todo)} of {len(tasks)} portions of work are not done, or were done with other settings or sources",
+            str(output_dir),
+            "run `medscroll prepare ... --shard i/N` for every i from 1 to N first, with the same sources and settings",
+        )
+    _remove_stale(root, states, {task.index for task in mine}, all_tasks=shard is None)
+    total = sum(task.weight for task in mine)
     report = _Reporter(progress, total, total - sum(task.weight for task in todo))
-    if num_workers > 1 and len(todo) > 1:
-        done = _run_pool(todo, output_dir, text_field, min(num_workers, len(todo)), report)
-        states.update({state.index: state for state in done})
-    else:
-        for task in todo:
-            states[task.index] = run_task(task, output_dir, text_field, report.add)
+    states.update({state.index: state for state in _run(todo, root, pipeline, num_workers, report)})
     report.finish()
-    _write_skipped(rejects_dir / _FILES_SHARD, skipped)
-    summary = _summarise([states[task.index] for task in tasks], skipped)
-    summary.source_digest = sources_digest(files, text_field)
-    summary.shards_reused = reused
+    write_signatures([states[task.index] for task in mine], output_dir, pipeline, num_workers)
+    ordered = [states[task.index] for task in mine]
+    summary = _summarise(ordered, skipped + failed, pipeline)
+    summary.source_digest, summary.shards_reused = digest, reused
+    if shard is not None:
+        return summary
+    _write_skipped(output_dir / "rejects" / _FILES_SHARD, skipped + failed)
+    if pipeline.corpus_steps:
+        logs, totals = apply_decisions(tasks, ordered, output_dir, pipeline, num_workers)
+        _adopt(summary, logs, totals)
     if not summary.documents:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.rejects.items()))
         raise DataError(
             f"no document remains of {len(files)} files (left out: {reasons})",
             ", ".join(str(source) for source in sources),
-            f"give files with text in them; what was left out is listed in {rejects_dir}",
+            f"give files with text in them; what was left out is listed in {output_dir / 'rejects'}",
         )
     return summary
+
+
+def _run(
+    todo: list[Task], root: Path, pipeline: Pipeline, num_workers: int, report: _Reporter
+) -> list[TaskState]:
+    if num_workers > 1 and len(todo) > 1:
+        before = report.done
+        jobs = [(task, root, pipeline) for task in todo]
+        return run_parallel(run_task, jobs, num_workers, root, lambda total: report.set_added(before + total))
+    return [run_task(task, root, pipeline, report.add) for task in todo]
+
+
+def _adopt(summary: DocumentsSummary, logs: dict[str, StepLog], totals: dict[str, int]) -> None:
+    """Puts what the corpus steps did into the summary."""
+    for name, log in logs.items():
+        summary.steps[name] = log.numbers()
+        for reason, (documents, _) in log.rejects.items():
+            summary.rejects[reason] = summary.rejects.get(reason, 0) + documents
+    summary.rejects = dict(sorted(summary.rejects.items()))
+    summary.documents, summary.characters = totals["documents"], totals["characters"]
+    summary.utf8_bytes = totals["utf8_bytes"]
+    summary.languages = {
+        name.removeprefix("lang:"): number for name, number in sorted(totals.items()) if name.startswith("lang:")
+    }
 
 
 def document_shards(output_dir: Path) -> list[Path]:
@@ -149,7 +207,7 @@ def source_digest(sources: Sequence[Path], *, text_field: str | None = None, num
     """The digest that `write_documents` would report, from hashing the sources alone (nothing is written)."""
     files, _ = find_sources([Path(source) for source in sources])
     scan_sources(files, num_workers=num_workers)
-    return sources_digest(files, text_field)
+    return sources_digest(files, Pipeline(ReadOptions(text_field=text_field)).fingerprint())
 
 
 class _Reporter:
@@ -176,47 +234,21 @@ class _Reporter:
         self.set_added(self._total)
 
 
-def _run_pool(
-    todo: list[Task], output_dir: Path, text_field: str | None, num_workers: int, report: _Reporter
-) -> list[TaskState]:
-    """Runs tasks in spawned processes; the first error ends the rest and is raised as it was in the worker."""
-    states = []
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    stop = context.Event()
-    before = report.done
-    pool = ProcessPoolExecutor(
-        num_workers, mp_context=context, initializer=start_worker, initargs=(counter, stop, os.getpid())
-    )
-    try:
-        pending: set[Future[TaskState]] = {pool.submit(run_task, task, output_dir, text_field) for task in todo}
-        while pending:
-            finished, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-            for future in finished:
-                states.append(future.result())
-            report.set_added(before + counter.value)
-        return states
-    except BrokenProcessPool as error:
-        raise CapacityError(
-            "a process that read documents was killed, most likely for memory",
-            str(output_dir),
-            "take fewer with --num_workers, or divide the largest files; what is finished is kept",
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+def _remove_stale(root: Path, states: dict[int, TaskState], mine: set[int], *, all_tasks: bool) -> None:
+    """Deletes shards and states that belong to no task of this plan, and temporary files of killed runs.
 
-
-def _remove_stale(output_dir: Path, states: dict[int, TaskState]) -> None:
-    """Deletes shards and states that belong to no task of this plan, and temporary files of killed runs."""
+    With `all_tasks` false only those of the tasks in `mine`: others may be at work in the folder.
+    """
     kept = {name for state in states.values() for name in state.shards}
-    for folder in (output_dir / "documents", output_dir / "rejects"):
-        for path in [*folder.glob("[0-9]*.jsonl.zst"), *folder.glob(".*.tmp")]:
-            if path.name not in kept:
+    for folder in (root / "documents", root / "rejects", root / "audit", root / "examples"):
+        for path in [*folder.rglob("[0-9]*.jsonl.zst"), *folder.rglob(".*.tmp")]:
+            index = path.name.lstrip(".")[:6]
+            ours = all_tasks or (index.isdigit() and int(index) in mine)
+            if ours and path.name.replace("-corpus.jsonl.zst", ".jsonl.zst") not in kept:
                 path.unlink(missing_ok=True)
     names = {f"{index:06d}.json" for index, state in states.items() if state.shards or state.complete}
-    for path in (output_dir / "documents" / ".state").glob("[0-9]*.json"):
-        if path.name not in names:
+    for path in (root / "documents" / ".state").glob("[0-9]*.json"):
+        if path.name not in names and (all_tasks or int(path.stem) in mine):
             path.unlink(missing_ok=True)
 
 
@@ -234,12 +266,16 @@ def _write_skipped(path: Path, skipped: list[Skipped]) -> None:
         writer.discard()
 
 
-def _summarise(states: list[TaskState], skipped: list[Skipped]) -> DocumentsSummary:
+def _summarise(states: list[TaskState], skipped: list[Skipped], pipeline: Pipeline) -> DocumentsSummary:
     summary = DocumentsSummary(shards=sum(len(state.shards) for state in states))
+    summary.shard_names = [name for state in states for name, sizes in state.shards.items() if sizes[0]]
     rejects: Counter[str] = Counter(entry.reason for entry in skipped)
     repairs: Counter[str] = Counter()
     languages: Counter[str] = Counter()
+    logs = {name: StepLog() for name in pipeline.names}
     for state in states:
+        for name, numbers in state.steps.items():
+            logs[name].add(StepLog.from_numbers(numbers))
         summary.utf8_bytes += state.utf8_bytes
         rejects.update(state.rejects)
         repairs.update(state.repairs)
@@ -249,6 +285,10 @@ def _summarise(states: list[TaskState], skipped: list[Skipped]) -> DocumentsSumm
             count.documents += documents
             count.characters += characters
             count.rejects += rejected
+    summary.steps = {name: log.numbers() for name, log in logs.items()}
+    failures = Counter({reason: documents for reason, (documents, _) in logs[READ].rejects.items()})
+    failures.update(entry.reason for entry in skipped)
+    summary.failures = {reason: number for reason, number in sorted(failures.items()) if reason not in _EXPECTED}
     summary.documents = sum(count.documents for count in summary.sources.values())
     summary.characters = sum(count.characters for count in summary.sources.values())
     summary.rejects, summary.repairs = dict(sorted(rejects.items())), dict(sorted(repairs.items()))

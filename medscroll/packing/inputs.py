@@ -46,10 +46,11 @@ def stamp(paths: Sequence[str | Path]) -> str:
     return digest.hexdigest()
 
 
-def content_digest(paths: Sequence[str | Path], text_field: str | None, cache_dir: Path) -> str:
+def content_digest(paths: Sequence[str | Path], pipeline: str, cache_dir: Path) -> str:
     """A hash over the relative paths and contents of all files; equal wherever the sources lie.
 
     Args:
+        pipeline: fingerprint of what is done to them.
         cache_dir: where the hashes of files are remembered by path, size and time of change.
     """
     files = _files(paths)
@@ -57,4 +58,4 @@ def content_digest(paths: Sequence[str | Path], text_field: str | None, cache_di
         "\n".join(str(Path(p).absolute()) for p in paths).encode("utf-8", "surrogateescape")
     )
     scan_sources(files, cache=cache_dir / f"scan-{place}.json")
-    return sources_digest(files, text_field)
+    return sources_digest(files, pipeline)

@@ -13,6 +13,7 @@ from typing import Any
 
 import xxhash
 
+from medscroll.corpus.request import CorpusRequest
 from medscroll.errors import CapacityError, ConfigError, DataError, UserError
 from medscroll.packing.encoder import library_versions, tokenizer_stamp
 from medscroll.packing.files import read_json
@@ -33,12 +34,13 @@ class Job:
 
     Attributes:
         sources: files and folders; split by hash of the document unless `validation_sources` is given.
+        request: how they are read, and the steps that documents pass through.
         validation_sources: become the validation split whole; nothing is taken from `sources` then.
     """
 
     sources: tuple[Path, ...]
     tokenizer_name_or_path: str
-    text_field: str | None = None
+    request: CorpusRequest = CorpusRequest()
     validation_fraction: float = 0.01
     validation_sources: tuple[Path, ...] = ()
     trust_remote_code: bool = False
@@ -48,7 +50,7 @@ class Job:
         """A hash of the settings, of the sources' stamps and of a local tokenizer's files."""
         tokenizer = tokenizer_stamp(self.tokenizer_name_or_path)
         tokenizer = tokenizer or f"{self.tokenizer_name_or_path}, {library_versions()}"
-        settings = [FORMAT_VERSION, tokenizer, self.text_field, self.validation_fraction]
+        settings = [FORMAT_VERSION, tokenizer, self.request.key(), self.validation_fraction]
         stamps = [stamp(self.sources), stamp(self.validation_sources)]
         return xxhash.xxh3_128_hexdigest(json.dumps([*settings, *stamps]).encode())
 
@@ -88,6 +90,10 @@ def check_job(job: Job, output_dir: Path, num_workers: int | None, *, may_hold_o
         problems.append(ConfigError(f"{num_workers} processes cannot work", "--num_workers", "give 1 or more"))
     if not job.tokenizer_name_or_path:
         problems.append(ConfigError("no tokenizer is given", remedy="add --tokenizer_name_or_path FOLDER_OR_ID"))
+    try:
+        job.request.pipeline()
+    except UserError as error:
+        problems.append(error)
     if not may_hold_others:
         problems += _foreign(output_dir)
     if len(problems) == 1:
@@ -103,7 +109,7 @@ def _foreign(output_dir: Path) -> list[UserError]:
     if not output_dir.is_dir():
         return [ConfigError("the output folder is a file", f"--output_dir {output_dir}", remedy)]
     marker = read_json(output_dir / MARKER)
-    if marker is None and any(path.name != LOCK for path in output_dir.iterdir()):
+    if marker is None and any(not path.name.startswith((LOCK, ".prepare-")) for path in output_dir.iterdir()):
         what = "the output folder holds something that `medscroll prepare` did not write"
         return [ConfigError(what, f"--output_dir {output_dir}", remedy)]
     if marker is not None and marker.get("format") != FORMAT_VERSION:

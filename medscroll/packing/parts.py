@@ -27,6 +27,7 @@ import xxhash
 
 from medscroll.corpus.document import Document
 from medscroll.corpus.files import sync_directory
+from medscroll.corpus.readers_records import SPLIT_KEY
 from medscroll.corpus.stage import read_shard
 from medscroll.errors import CapacityError
 from medscroll.packing.cuts import LEVEL_NAMES, RULES_VERSION, find_cuts
@@ -93,6 +94,11 @@ def split_of(content_hash: str, validation_fraction: float) -> str:
     return "validation" if int(content_hash[:13], 16) < validation_fraction * 16**13 else "train"
 
 
+def split_key(document: Document) -> str:
+    """What decides the split: the key of --split_by where the document has one, else the hash of its text."""
+    return str(document.metadata.get(SPLIT_KEY) or document.content_hash)
+
+
 _encoder: DocumentEncoder | None = None
 _counter: Any = None  # shared: characters tokenized so far
 _large: Any = None  # shared lock: one very long document at a time
@@ -126,7 +132,7 @@ def tokenize_slice(task: Slice, settings: TokenSettings, encoder: DocumentEncode
     statistics = Statistics()
     with settings.writer(temporary / "train") as train, settings.writer(temporary / "validation") as validation:
         for document in islice(read_shard(Path(task.shard)), task.start, task.stop):
-            split = task.split or split_of(document.content_hash, settings.validation_fraction)
+            split = task.split or split_of(split_key(document), settings.validation_fraction)
             writer = train if split == "train" else validation
             _add_document(document, encoder, writer, statistics)
             if _counter is not None:

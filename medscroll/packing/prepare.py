@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from medscroll.corpus.stage import DocumentsSummary, document_shards, write_documents
-from medscroll.errors import ConfigError
+from medscroll.corpus.request import CorpusRequest
+from medscroll.errors import ConfigError, DataError
 from medscroll.packing.encoder import DocumentEncoder, tokenizer_stamp
 from medscroll.packing.files import disk_errors, file_lock, write_private
 from medscroll.packing.inputs import content_digest, raw_input_bytes
@@ -41,12 +45,28 @@ from medscroll.packing.job import (
 from medscroll.packing.parts import TokenSettings
 from medscroll.packing.progress import Display
 from medscroll.packing.results import describe, write_results
-from medscroll.packing.tokenize import ShardInput, tokenize_shards
+from medscroll.packing.tokenize import ShardInput, tokenize_parts, tokenize_shards
 
 if TYPE_CHECKING:
     from medscroll.config.arguments import PrepareArguments
 
-__all__ = ["Job", "prepare", "prepare_once", "prepared_dir_for", "raw_input_bytes", "read_manifest"]
+__all__ = ["Job", "Portion", "prepare", "prepare_once", "prepared_dir_for", "raw_input_bytes", "read_manifest"]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Which part of the work is to be done: all of it; the i-th of N portions; or only putting them together."""
+
+    shard: tuple[int, int] | None = None
+    merge: bool = False
+
+    @property
+    def lock(self) -> str:
+        """The lock file that keeps another process from doing the same."""
+        return LOCK if self.shard is None else f".prepare-{self.shard[0]}-of-{self.shard[1]}.lock"
+
+
+_WHOLE = Portion()
 
 
 def prepare(arguments: PrepareArguments, *, quiet: bool = False) -> Path:
@@ -64,17 +84,36 @@ def prepare(arguments: PrepareArguments, *, quiet: bool = False) -> Path:
     job = Job(
         sources=tuple(Path(source) for source in arguments.sources),
         tokenizer_name_or_path=arguments.tokenizer_name_or_path,
-        text_field=arguments.text_field,
+        request=CorpusRequest.of(arguments),
         validation_fraction=arguments.validation_fraction,
         trust_remote_code=arguments.trust_remote_code,
         cache_dir=arguments.cache_dir,
     )
     if not arguments.output_dir:
         raise ConfigError("no folder for the prepared data is given", remedy="add --output_dir DATA")
-    return _prepare(job, Path(arguments.output_dir), arguments.num_workers, quiet)
+    shard = getattr(arguments, "shard", None)
+    merge = bool(getattr(arguments, "merge", False))
+    return _prepare(job, Path(arguments.output_dir), arguments.num_workers, quiet, portion(shard, merge))
 
 
-def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool) -> Path:
+def portion(shard: str | None, merge: bool) -> Portion:
+    """What `--shard i/N` and `--merge` say.
+
+    Raises:
+        ConfigError: they cannot be, or not together.
+    """
+    if shard is None:
+        return Portion(merge=merge)
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard.strip())
+    if merge or found is None or not 1 <= int(found[1]) <= int(found[2]):
+        what = "--shard and --merge are two calls" if merge else f"--shard {shard} is no portion of the work"
+        raise ConfigError(what, "command line", "give --shard i/N with i from 1 to N, each once, and then --merge alone")
+    return Portion((int(found[1]), int(found[2])))
+
+
+def _prepare(
+    job: Job, output_dir: Path, num_workers: int | None, quiet: bool, portion: Portion = _WHOLE
+) -> Path:
     check_job(job, output_dir, num_workers)
     workers = num_workers or len(os.sched_getaffinity(0))
     display = Display(quiet)
@@ -83,13 +122,14 @@ def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool) -
         display.say(f"nothing to do: {output_dir} is up to date ({describe(read_manifest(output_dir))})")
         return output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
-    with file_lock(output_dir / LOCK, wait=False), disk_errors(output_dir), display:
+    if not (output_dir / MARKER).exists() or portion.shard is None:
         write_private(output_dir / MARKER, {"kind": KIND, "format": FORMAT_VERSION})
+    with file_lock(output_dir / portion.lock, wait=False), disk_errors(output_dir), display:
         encoder = DocumentEncoder(
             job.tokenizer_name_or_path, trust_remote_code=job.trust_remote_code, cache_dir=job.cache_dir
         )
         check_disk(job, output_dir, encoder.vocab_size)
-        summaries, shards = _make_documents(job, output_dir, workers, display)
+        summaries, shards = _make_documents(job, output_dir, workers, display, portion)
         settings = TokenSettings(
             tokenizer_name=job.tokenizer_name_or_path,
             trust_remote_code=job.trust_remote_code,
@@ -100,6 +140,10 @@ def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool) -
             adds_bos=encoder.adds_bos,
             validation_fraction=0.0 if job.validation_sources else job.validation_fraction,
         )
+        if portion.shard is not None:
+            tokenize_parts(shards, output_dir / "tokens", settings, encoder, num_workers=workers)
+            display.say(f"portion {portion.shard[0]} of {portion.shard[1]} is done; when all are: --merge")
+            return output_dir
         # From here to the end the folder is not whole, and says so by having no manifest.
         (output_dir / "manifest.json").unlink(missing_ok=True)
         statistics = tokenize_shards(
@@ -115,7 +159,7 @@ def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool) -
 
 
 def _make_documents(
-    job: Job, output_dir: Path, workers: int, display: Display
+    job: Job, output_dir: Path, workers: int, display: Display, portion: Portion
 ) -> tuple[dict[str, DocumentsSummary], list[ShardInput]]:
     """Documents of `sources` in output_dir, of `validation_sources` in output_dir/validation."""
     groups: list[tuple[str, Sequence[Path], Path, str | None]] = [
@@ -123,14 +167,32 @@ def _make_documents(
     ]
     if job.validation_sources:
         groups.append(("validation_sources", job.validation_sources, output_dir / "validation", "validation"))
+    pipeline = job.request.pipeline()
     summaries: dict[str, DocumentsSummary] = {}
     shards: list[ShardInput] = []
     for name, sources, folder, split in groups:
         folder.mkdir(exist_ok=True)
-        summaries[name] = write_documents(
-            list(sources), folder, text_field=job.text_field, num_workers=workers, progress=display.documents
-        )
-        shards += [ShardInput(path, path.relative_to(output_dir).as_posix(), split) for path in document_shards(folder)]
+        summary = write_documents(
+            list(sources), folder, pipeline=pipeline, shard=portion.shard, merge=portion.merge, num_workers=workers,
+            progress=display.documents,
+        )  # fmt: skip
+        summaries[name] = summary
+        paths = [folder / "documents" / name for name in summary.shard_names] if portion.shard else None
+        if portion.shard and pipeline.corpus_steps:
+            paths = []  # what they drop is known only when all portions are there
+        for path in document_shards(folder) if paths is None else paths:
+            shards.append(ShardInput(path, path.relative_to(output_dir).as_posix(), split))
+    failures: Counter[str] = Counter()
+    for summary in summaries.values():
+        failures.update(summary.failures)
+    if failures:
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(failures.items()))
+        if job.request.strict:
+            raise DataError(
+                f"{failures.total():,} files or records cannot be read ({listed})", str(output_dir / "rejects"),
+                "repair or remove them (each is listed there with its reason), or leave --strict out",
+            )  # fmt: skip
+        display.warn(f"{failures.total():,} files or records cannot be read and are left out ({listed}): see rejects/")
     return summaries, shards
 
 
@@ -152,8 +214,9 @@ def _content_folder(job: Job, root: Path) -> Path:
     tokenizer = tokenizer_stamp(name)
     if tokenizer is None:
         tokenizer = DocumentEncoder(name, trust_remote_code=job.trust_remote_code, cache_dir=job.cache_dir).fingerprint
-    contents = [content_digest(paths, job.text_field, root) for paths in (job.sources, job.validation_sources)]
-    decisive = [FORMAT_VERSION, tokenizer, job.text_field, job.validation_fraction, *contents]
+    key = job.request.key()
+    contents = [content_digest(paths, key, root) for paths in (job.sources, job.validation_sources)]
+    decisive = [FORMAT_VERSION, tokenizer, key, job.validation_fraction, *contents]
     return root / xxhash.xxh3_128_hexdigest(json.dumps(decisive).encode())
 
 
@@ -183,7 +246,7 @@ def prepared_dir_for(
         train_file_dir,
         validation_file_dir,
         tokenizer_name_or_path=tokenizer_name_or_path,
-        text_field=text_field,
+        request=CorpusRequest(text_field=text_field),
         validation_fraction=validation_fraction,
         trust_remote_code=trust_remote_code,
         cache_dir=cache_dir,
@@ -223,7 +286,7 @@ def prepare_once(
         train_file_dir,
         validation_file_dir,
         tokenizer_name_or_path=tokenizer_name_or_path,
-        text_field=text_field,
+        request=CorpusRequest(text_field=text_field),
         validation_fraction=validation_fraction,
         trust_remote_code=trust_remote_code,
         cache_dir=cache_dir,

@@ -56,7 +56,8 @@ def write_results(
         "versions": {name: _version(name) for name in ("medscroll", "transformers", "tokenizers", "numpy")},
         "tokenizer": tokenizer,
         "sources": {name: _source_entry(job, name, summary) for name, summary in summaries.items()},
-        "text_field": job.text_field,
+        "text_field": job.request.text_field,
+        "corpus": {**job.request.config().to_dict(), **_steps_of(job)},
         "validation": "own sources" if job.validation_sources else "by hash of the document",
         "validation_fraction": None if job.validation_sources else job.validation_fraction,
         "documents": {split: len(store) for split, store in stores.items()},
@@ -75,6 +76,12 @@ def write_results(
     write_private(output_dir / "report.md", write_report(manifest, ledger, statistics))
     write_private(output_dir / "manifest.json", manifest)
     return manifest
+
+
+def _steps_of(job: Job) -> dict[str, Any]:
+    """Names and versions of the steps, in order."""
+    pipeline = job.request.pipeline()
+    return {"steps": [f"{step.name} {step.version}" for step in (*pipeline.steps, *pipeline.corpus_steps)]}
 
 
 def _source_entry(job: Job, name: str, summary: DocumentsSummary) -> dict[str, Any]:

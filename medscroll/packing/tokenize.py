@@ -83,6 +83,17 @@ def tokenize_shards(
     return _total(merged)
 
 
+def tokenize_parts(
+    shards: list[ShardInput], tokens_dir: Path, settings: TokenSettings, encoder: DocumentEncoder, *, num_workers: int
+) -> None:
+    """Makes the parts of some shards and leaves them for a later `tokenize_shards` over all of them."""
+    parts_dir = tokens_dir.with_name(tokens_dir.name + ".parts")
+    parts_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tasks = [task for shard in shards for task in _slices(shard, _shard_key(shard, settings), parts_dir)]
+    missing = [task for task in tasks if not (parts_dir / task.key).is_dir()]
+    run_slices(missing, settings, encoder, num_workers, None)
+
+
 def _from_parts(shard: ShardInput, key: str, slices: list[Slice], parts_dir: Path) -> MergedShard:
     total, runs = Statistics(), []
     for task in slices:
