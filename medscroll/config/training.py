@@ -60,7 +60,22 @@ class TrainingArguments(transformers.TrainingArguments):
         default=None, metadata={"help": f"Train in bfloat16 with float32 master weights {AUTO_HELP}."}
     )
     gradient_checkpointing: bool | None = field(
-        default=None, metadata={"help": f"Recompute activations in the backward pass {AUTO_HELP}."}
+        default=None,
+        metadata={"help": "HF's name: true is --activation_memory full, false is --activation_memory none."},
+    )
+    activation_memory: str = field(
+        default="auto",
+        metadata={
+            "help": "What the backward pass finds kept, from fastest to smallest: none, linear[_N], mlp[_N], "
+            "attention, full, every_K; each but none also with _offload (layer inputs in host memory)."
+        },
+    )
+    weight_rounding: str = field(
+        default="auto",
+        metadata={
+            "help": "AdamW on bfloat16 weights without DeepSpeed: stochastic keeps small updates, nearest loses them.",
+            "choices": ["auto", "stochastic", "nearest"],
+        },
     )
     logging_steps: float = field(default=1, metadata={"help": "Steps between progress lines."})
     logging_nan_inf_filter: bool = field(

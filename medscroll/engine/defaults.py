@@ -39,7 +39,7 @@ class Situation:
 
 def fill_defaults(args: TrainingArguments, situation: Situation) -> list[Choice]:
     """Fill every field of `args` that is None in place, and say what was chosen and why."""
-    choices = [*_learning_rate(args, situation), *_precision(args, situation), *_recomputation(args, situation)]
+    choices = [*_learning_rate(args, situation), *_precision(args, situation)]
     choices += _schedule(args)
     choices += _saving(args)
     if situation.has_validation and not args.eval_on_start:
@@ -79,24 +79,6 @@ def _precision(args: TrainingArguments, situation: Situation) -> list[Choice]:
         return [Choice("bf16", True, "this GPU computes in bfloat16; master weights stay float32")]
     reason = "this GPU has no bfloat16" if situation.on_gpu else "on a CPU float32 is faster and exact"
     return [Choice("bf16", False, reason)]
-
-
-def _recomputation(args: TrainingArguments, situation: Situation) -> list[Choice]:
-    if getattr(args, "activation_checkpointing", None) is not None:  # the newer name of the same HF flag
-        args.gradient_checkpointing = args.activation_checkpointing
-    if args.gradient_checkpointing is None:
-        args.gradient_checkpointing = situation.on_gpu
-        reason = (
-            "long rows need the memory; with room to spare, false is about a quarter faster"
-            if situation.on_gpu
-            else "a CPU has memory to spare"
-        )
-        choices = [Choice("gradient_checkpointing", args.gradient_checkpointing, reason)]
-    else:
-        choices = []
-    if hasattr(args, "activation_checkpointing"):
-        args.activation_checkpointing = args.gradient_checkpointing
-    return choices
 
 
 def _schedule(args: TrainingArguments) -> list[Choice]:

@@ -19,6 +19,7 @@ import torch
 from medscroll.config.arguments import AdapterArguments, ModelArguments
 from medscroll.config.training import TrainingArguments
 from medscroll.engine import checkpoint as checkpoint_files
+from medscroll.engine.activation import choose_level, choose_rounding, room_here
 from medscroll.engine.callbacks import Progress, TimedCheckpoint
 from medscroll.engine.deepspeed import join_deepspeed, load_deepspeed, single_process_environment, zero_stage
 from medscroll.engine.defaults import Choice, Situation, fill_defaults
@@ -28,15 +29,20 @@ from medscroll.engine.run_folder import EventLog, environment, write_config, wri
 from medscroll.engine.step_record import StepRecord
 from medscroll.engine.topology import Topology, training_device
 from medscroll.engine.trainer import BlockTrainer, cursor_at
+from medscroll.model.activation_levels import Level
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
 from medscroll.monitor.traffic import enable_recorder
+from medscroll.model.recompute import apply_level
+from medscroll.model.rounding import StochasticAdamW
+from medscroll.packing.cost import linear_cost
 from medscroll.packing.cursor import Cursor
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
+from medscroll.planning.activations import LayerShape, Step
 from medscroll.planning.compute import ModelFlops, count_parameters, model_flops, peak_flops
 
 
@@ -87,7 +93,10 @@ def run_session(
     parameters = count_parameters(data.config, model_args.trust_remote_code)
     flops = model_flops(data.config, parameters)
     setup = choose(
-        data, model_args, args, Context(device, zero_stage(deepspeed), parameters, adapters.use_peft, resume)
+        data,
+        model_args,
+        args,
+        Context(device, zero_stage(deepspeed), parameters, adapters, resume, deepspeed, place),
     )
     schedule = make_schedule(data, args, place.world_size, flops)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -113,8 +122,10 @@ def run_session(
         device=device,
         attn_backend=setup.attn_backend,
         seed=args.seed,
-        gradient_checkpointing=bool(args.gradient_checkpointing),
+        gradient_checkpointing=setup.level.recomputes,
     )
+    row_tokens = data.train.plan.block_size * args.per_device_train_batch_size
+    apply_level(model, setup.level, row_bytes=row_tokens * data.config.get_text_config().hidden_size * setup.element)
     trainer = make_trainer(data, args, model, schedule=schedule, flops=flops, place=place, device=device)
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
@@ -132,21 +143,30 @@ def run_session(
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What the automatic choices depend on, beside the flags: device, ZeRO stage, size, adapter, checkpoint."""
+    """What the automatic choices depend on, beside the flags: device, ZeRO, size, adapters, checkpoint, ranks."""
 
     device: torch.device
     zero_stage: int
     parameters: int
-    adapter: bool
+    adapters: AdapterArguments
     resume: Path | None
+    deepspeed: dict[str, Any] | None
+    place: Topology
+
+    @property
+    def adapter(self) -> bool:
+        """Whether an adapter is trained instead of all weights."""
+        return self.adapters.use_peft
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What was chosen: dtype of the weights, attention, and everything as it is printed."""
+    """What was chosen: dtype of the weights, attention, activation memory, and everything as it is printed."""
 
     dtype: torch.dtype
     attn_backend: str
+    level: Level
+    element: int
     choices: list[Choice]
 
 
@@ -175,13 +195,50 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
         args.liger_kernel_config = liger_kernels(zero3=context.zero_stage == 3)
     if not on_gpu:
         args.use_cpu, args.dataloader_pin_memory = True, False
-    if args.gradient_checkpointing and args.gradient_checkpointing_kwargs is None:
-        args.gradient_checkpointing_kwargs = {"use_reentrant": False}
-        if hasattr(args, "activation_checkpointing_kwargs"):
-            args.activation_checkpointing_kwargs = args.gradient_checkpointing_kwargs
     choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
     choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
-    return Setup(dtype, backend.name, choices)
+    step = training_step(data, args, context, dtype, computing, liger.use)
+    level, level_choice = choose_level(args, step, room_here(device, context.place.local_world_size))
+    choices.append(level_choice)
+    rounding = choose_rounding(
+        args,
+        weights_bf16=dtype == torch.bfloat16,
+        deepspeed=context.deepspeed is not None,
+        adapter=context.adapter,
+    )
+    choices += [] if rounding is None else [rounding]
+    return Setup(dtype, backend.name, level, step.element, choices)
+
+
+def training_step(
+    data: StageData, args: TrainingArguments, context: Context, dtype: torch.dtype, computing: torch.dtype, liger: bool
+) -> Step:
+    """The memory-relevant facts of a step, for `planning.activations`."""
+    adapters, trainable = context.adapters, context.parameters
+    weight_bytes = 0.56 if adapters.qlora or adapters.load_in_4bit else 1.06 if adapters.load_in_8bit else dtype.itemsize
+    shape = LayerShape.of(data.config)
+    if context.adapter:
+        widths = 6 * shape.hidden + 2 * shape.query + 2 * shape.key_value + 3 * shape.mlp  # inputs and outputs
+        trainable = adapters.lora_rank * widths * shape.layers
+    zero = (context.deepspeed or {}).get("zero_optimization", {})
+    accumulated = (context.deepspeed or {}).get("data_types", {}).get("grad_accum_dtype")
+    return Step(
+        shape=shape,
+        tokens=data.train.plan.block_size * args.per_device_train_batch_size,
+        parameters=context.parameters,
+        trainable=trainable,
+        weight_bytes=weight_bytes,
+        trained_bytes=4 if context.adapter else dtype.itemsize,
+        element=computing.itemsize,
+        zero_stage=context.zero_stage,
+        ranks=context.place.world_size,
+        cpu_optimizer=(zero.get("offload_optimizer") or {}).get("device") == "cpu",
+        accumulates=args.gradient_accumulation_steps > 1 or context.place.world_size > 1,
+        fused=liger,
+        fused_loss=liger and context.zero_stage != 3,
+        autocast=dtype == torch.float32 and computing != torch.float32,
+        gradient_bytes=2 if accumulated == "bf16" else 4,
+    )
 
 
 def open_process_group(args: TrainingArguments, deepspeed: dict[str, Any] | None) -> None:
@@ -204,7 +261,7 @@ def make_schedule(data: StageData, args: TrainingArguments, ranks: int, flops: M
         per_device_batch=args.per_device_train_batch_size,
         accumulation=args.gradient_accumulation_steps,
         seed=args.data_seed if args.data_seed is not None else args.seed,
-        linear_cost=flops.linear / flops.quadratic,
+        linear_cost=linear_cost(flops.linear, flops.quadratic),
         max_blocks=data.max_train_blocks,
         filler_token=filler_token(data),
     )
@@ -234,7 +291,7 @@ def make_trainer(
             per_device_batch=args.per_device_eval_batch_size,
             accumulation=1,
             shuffle=False,
-            linear_cost=flops.linear / flops.quadratic,
+            linear_cost=linear_cost(flops.linear, flops.quadratic),
             max_blocks=data.max_eval_blocks,
             filler_token=filler_token(data),
         )
@@ -255,6 +312,7 @@ def make_trainer(
         flops=flops,
         stage_ledger=data.ledger,
         monitor=monitor,
+        optimizer_cls_and_kwargs=optimizer_of(args),
         callbacks=[
             Progress(record, flops, peak, events, place.world_size, monitor=monitor),
             TimedCheckpoint(args.save_minutes, place.world_size),
@@ -271,6 +329,14 @@ def monitor_settings(args: TrainingArguments) -> MonitorSettings:
         abort=args.stall_action == "abort",
         exposed_limit=args.exposed_limit,
     )
+
+
+def optimizer_of(args: TrainingArguments) -> tuple[type, dict[str, Any]] | None:
+    """The optimizer's class and arguments where it is not one of HF's own `--optim`."""
+    if args.weight_rounding != "stochastic":
+        return None
+    betas = (args.adam_beta1, args.adam_beta2)
+    return StochasticAdamW, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon, "seed": args.seed}
 
 
 def weight_dtype(

@@ -1,9 +1,8 @@
-"""Two attention functions for packed rows, registered with transformers: `per_document` and `varlen`.
+"""Attention functions for packed rows, registered with transformers: `per_document`, `varlen` and flash-attn-4's.
 
-How: both get the borders of the documents in a row from `cu_seq_lens_q` (or, where that is absent or belongs to another
-sharding of the row, from restarts of `position_ids`) and never build a mask over the row. `per_document` calls torch's
-SDPA once a document, which is exact on every device; `varlen` calls torch's own `varlen_attn` once a row (CUDA).
-The mask functions registered under the same names return None and refuse padding: rows here have none.
+How: they get the borders of the documents in a row (`medscroll.model.borders`) and never build a mask over the row.
+`per_document` calls torch's SDPA once a document, which is exact on every device; `varlen` calls torch's own
+`varlen_attn` once a row (CUDA); flash-attn-4 is in `medscroll.model.flash`. The mask functions registered under the same names return None and refuse padding: rows here have none.
 
 Cost: memory linear in the row (SDPA's own kernels); `per_document` pays one kernel launch a document and layer, and one
 device-to-host copy of the borders a row, not a layer. Measured on an H200: research notes in the design, section 6.
@@ -17,67 +16,24 @@ import itertools
 from typing import Any
 
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
+
+from medscroll.model.borders import (
+    computing_dtype,
+    document_borders,
+    lay_rows_end_to_end,
+    refuse_unsupported,
+    row_borders,
+)
+from medscroll.model.flash import PACKED_FLASH_4, packed_flash_attention
 
 PER_DOCUMENT = "per_document"
 VARLEN = "varlen"
-OWN_BACKENDS = (PER_DOCUMENT, VARLEN)
-
-# Borders already copied to the host: one tensor object reaches every layer of a forward, and a copy waits for the GPU.
-_HOST_BORDERS: WeakIdKeyDictionary = WeakIdKeyDictionary()
+OWN_BACKENDS = (PER_DOCUMENT, VARLEN, PACKED_FLASH_4)
 
 
-def document_borders(
-    rows: int, tokens: int, *, position_ids: torch.Tensor | None, cu_seq_lens: torch.Tensor | None
-) -> list[int]:
-    """Offsets of the documents in `rows` rows of `tokens` tokens laid end to end: [0, ..., rows * tokens].
-
-    Args:
-        rows: batch size B.
-        tokens: row length T.
-        position_ids: int64 [B, T], [1, T] or [3, B, T]; a document begins where a position is not its predecessor + 1.
-        cu_seq_lens: int32 [documents + 1] over the B * T tokens; used when its last entry is B * T.
-
-    Raises:
-        ValueError: neither argument describes these rows; guessing "one document" would leak silently.
-    """
-    total = rows * tokens
-    if cu_seq_lens is not None:
-        borders = _to_host(cu_seq_lens)
-        if borders[-1] == total:
-            # lengths of 0 (padding of a border tensor) carry no tokens
-            return [0] + [b for a, b in itertools.pairwise(borders) if b > a]
-    if position_ids is not None:
-        positions = position_ids[0] if position_ids.dim() == 3 else position_ids  # [3, B, T] -> [B, T]
-        if positions.shape[-1] == tokens and positions.shape[0] in (1, rows):
-            return _borders_from_positions(positions, rows, tokens)
-    raise ValueError(
-        f"no document borders for {rows} x {tokens} tokens: pass cu_seq_lens_q or position_ids of that size"
-    )
-
-
-def _to_host(tensor: torch.Tensor) -> list[int]:
-    if tensor.is_inference():  # carries no version to tell a changed tensor by
-        return tensor.tolist()
-    known = _HOST_BORDERS.get(tensor)
-    if known is None or known[0] != tensor._version:
-        known = (tensor._version, tensor.tolist())
-        _HOST_BORDERS[tensor] = known
-    return known[1]
-
-
-def _borders_from_positions(positions: torch.Tensor, rows: int, tokens: int) -> list[int]:
-    version = None if positions.is_inference() else (positions._version, rows)
-    known = _HOST_BORDERS.get(positions) if version else None
-    if known is not None and known[0] == version:
-        return known[1]
-    starts = torch.ones_like(positions, dtype=torch.bool)  # [B or 1, T]
-    starts[:, 1:] = positions[:, 1:] != positions[:, :-1] + 1
-    flat = starts.expand(rows, tokens).reshape(-1)  # [B * T]
-    borders = [*flat.nonzero().flatten().tolist(), rows * tokens]
-    if version:
-        _HOST_BORDERS[positions] = (version, borders)
-    return borders
+def implementation_of(backend: str) -> str:
+    """The `attn_implementation` that serves a backend's name: flash_attention_4 is served by medscroll's own operator."""
+    return PACKED_FLASH_4 if backend == "flash_attention_4" else backend
 
 
 def per_document_attention(  # noqa: PLR0917 - the signature of AttentionInterface
@@ -109,7 +65,7 @@ def per_document_attention(  # noqa: PLR0917 - the signature of AttentionInterfa
     Raises:
         ValueError: something this kernel does not compute (soft cap, sinks, padding, bidirectional attention).
     """
-    _refuse_unsupported(PER_DOCUMENT, module, attention_mask, kwargs)
+    refuse_unsupported(PER_DOCUMENT, module, attention_mask, kwargs)
     rows, heads, tokens = query.shape[:3]
     attend = functools.partial(_causal_attention, dropout=dropout, scaling=scaling, window=sliding_window)
     if key.shape[2] != tokens:
@@ -201,16 +157,17 @@ def varlen_attention(  # noqa: PLR0917 - the signature of AttentionInterface
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    _refuse_unsupported(VARLEN, module, attention_mask, kwargs)
+    refuse_unsupported(VARLEN, module, attention_mask, kwargs)
     rows, heads, tokens, head_dim = query.shape
     if dropout:
         raise ValueError(f"{VARLEN} has no dropout: set attention_dropout to 0")
     if key.shape[2] != tokens:
         raise ValueError(f"{VARLEN} does not read a cache: generate with sdpa")
-    if cu_seq_lens_q is None or max_length_q is None or _to_host(cu_seq_lens_q)[-1] != rows * tokens:
-        borders = document_borders(rows, tokens, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q)
-        cu_seq_lens_q = torch.tensor(borders, dtype=torch.int32, device=query.device)
-        max_length_q = max(stop - start for start, stop in itertools.pairwise(borders))
+    borders, longest = row_borders(
+        query, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q, max_length=max_length_q
+    )
+    dtype = computing_dtype(query)
+    query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     known, options = _varlen_parameters(), dict[str, Any]()
     if "scale" in known:
         options["scale"] = scaling
@@ -218,7 +175,7 @@ def varlen_attention(  # noqa: PLR0917 - the signature of AttentionInterface
         query = query * (scaling * head_dim**0.5)
     if "window_size" in known:
         options["window_size"] = (-1 if sliding_window is None else sliding_window - 1, 0)
-    elif sliding_window is not None and sliding_window < max_length_q:
+    elif sliding_window is not None and sliding_window < longest:
         raise ValueError(f"{VARLEN} of this torch has no sliding window; torch 2.11 or later has")
     else:
         options["is_causal"] = True
@@ -227,26 +184,9 @@ def varlen_attention(  # noqa: PLR0917 - the signature of AttentionInterface
             options["enable_gqa"] = True
         else:
             key, value = (t.repeat_interleave(heads // key.shape[1], dim=1) for t in (key, value))
-    # [B, heads, T, d] -> [B * T, heads, d]
-    query, key, value = (t.transpose(1, 2).reshape(rows * tokens, -1, t.shape[3]) for t in (query, key, value))
-    output: Any = varlen_attn(
-        query, key, value, cu_seq_lens_q, cu_seq_lens_q, int(max_length_q), int(max_length_q), **options
-    )
+    query, key, value = (lay_rows_end_to_end(tensor) for tensor in (query, key, value))  # [B * T, heads, d]
+    output: Any = varlen_attn(query, key, value, borders, borders, longest, longest, **options)
     return output.view(rows, tokens, heads, -1), None
-
-
-def _refuse_unsupported(
-    name: str, module: torch.nn.Module, attention_mask: torch.Tensor | None, kwargs: dict[str, Any]
-) -> None:
-    """Raises ValueError for what the kernels would otherwise ignore."""
-    refused = [key for key in ("softcap", "s_aux", "position_bias", "head_mask") if kwargs.get(key) is not None]
-    if attention_mask is not None:
-        refused.append("attention_mask")
-    causal = kwargs.get("is_causal")
-    if (causal if causal is not None else getattr(module, "is_causal", True)) is False:
-        refused.append("bidirectional attention")
-    if refused:
-        raise ValueError(f"{name} does not compute {', '.join(refused)}, which {type(module).__name__} asks for")
 
 
 def no_dense_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> None:
@@ -260,10 +200,11 @@ def no_dense_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwar
 
 
 def register() -> None:
-    """Makes `per_document` and `varlen` known to transformers as `attn_implementation` names; may be repeated."""
+    """Makes medscroll's attention functions known to transformers as `attn_implementation` names; may be repeated."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    for name, function in ((PER_DOCUMENT, per_document_attention), (VARLEN, varlen_attention)):
+    own = {PER_DOCUMENT: per_document_attention, VARLEN: varlen_attention, PACKED_FLASH_4: packed_flash_attention}
+    for name, function in own.items():
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, no_dense_mask)

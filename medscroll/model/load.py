@@ -287,6 +287,7 @@ def build_model(
     from medscroll.model.random_weights import build_random
 
     kernels.register()
+    attn_backend = kernels.implementation_of(attn_backend)
     device = torch.device(device)
     adapter_room.check_adapters(adapters, from_scratch=args.from_scratch, device=device)
     if args.from_scratch:

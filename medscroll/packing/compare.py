@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from medscroll.packing.order import seeded_permutation
+from medscroll.packing.order import even_batches, seeded_permutation
 from medscroll.packing.plan import PackPlan
 from medscroll.packing.schedule import deal
 
 BATCH_DOCUMENTS = 1000
-MICRO_STEPS = 8
+MICRO_STEPS = 4
 _STEPS = 200
 
 
@@ -40,26 +40,33 @@ def losses_elsewhere(lengths: np.ndarray, block_size: int) -> dict[str, dict[str
     return {way: {"tokens": tokens, "share": tokens / total} for way, tokens in lost.items()}
 
 
-def balance(plan: PackPlan, *, ranks: int, linear_cost: float, seed: int = 0) -> dict[str, float] | None:
-    """Mean over maximum cost of the ranks in a micro step, 0..1, weighted by cost: "dealt" and "undealt".
+def balance(
+    plan: PackPlan, *, ranks: int, linear_cost: float, micro_steps: int = MICRO_STEPS, steps: int = _STEPS, seed: int = 0
+) -> dict[str, float] | None:
+    """Mean over maximum cost of the ranks in a micro step, 0..1, weighted by time: "dealt" and "undealt".
 
-    One row a rank and micro step, 8 micro steps, up to 200 global batches of the first epoch; None where the plan has
-    not one whole global batch.
+    One row a rank and micro step, up to `steps` global batches of the first epoch; undealt are the same rows in a
+    plain seeded permutation. "worst" is the lowest of the dealt micro steps. None where the plan has not one whole
+    global batch.
     """
-    size = ranks * MICRO_STEPS
-    steps = min(plan.num_blocks // size, _STEPS)
+    size = ranks * micro_steps
+    steps = min(plan.num_blocks // size, steps)
     if steps == 0:
         return None
     costs = plan.block_squares + linear_cost * plan.block_lengths  # [blocks]
-    order = seeded_permutation(plan.num_blocks, "blocks", seed, 0)
+    drawn = seeded_permutation(plan.num_blocks, "blocks", seed, 0)
+    order = even_batches(drawn, plan.block_squares[drawn], size, "lot", seed, 0)
     sums: dict[str, list[float]] = {"dealt": [0.0, 0.0], "undealt": [0.0, 0.0]}
+    worst = 1.0
     for step in range(steps):
-        batch = costs[order[step * size : (step + 1) * size]]
-        places = deal(batch, ranks=ranks, per_device_batch=1, accumulation=MICRO_STEPS)
-        for name, rows in (("dealt", batch[places[:, :, 0]]), ("undealt", batch.reshape(MICRO_STEPS, ranks))):
+        span = slice(step * size, (step + 1) * size)
+        batch = costs[order[span]]
+        dealt = batch[deal(batch, ranks=ranks, per_device_batch=1, accumulation=micro_steps)[:, :, 0]]
+        for name, rows in (("dealt", dealt), ("undealt", costs[drawn[span]].reshape(micro_steps, ranks))):
             sums[name][0] += float(rows.mean(axis=1).sum())  # rows: [micro, ranks]
             sums[name][1] += float(rows.max(axis=1).sum())
-    return {name: mean / heaviest for name, (mean, heaviest) in sums.items()}
+        worst = min(worst, float((dealt.mean(axis=1) / dealt.max(axis=1)).min()))
+    return {name: mean / heaviest for name, (mean, heaviest) in sums.items()} | {"worst": worst}
 
 
 def outlook(plan: PackPlan, *, linear_cost: float, ranks: tuple[int, ...] = (8, 64)) -> dict[str, Any]:

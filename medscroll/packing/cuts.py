@@ -5,24 +5,30 @@ A cut at p divides tokens[:p] | tokens[p:]. Borders are found in the text with r
     PARAGRAPH  a blank line; or a line break before a heading-like line or after the end of a sentence (in
                hard-wrapped text every other line break is only layout)
     SENTENCE   Chinese 。！？；… with the quotes and brackets that close after it; English . ! ? before a space and a
-               capital, digit or Chinese character, not after abbreviations and initials, not in numbers
+               capital, digit or Chinese character, not after abbreviations and initials, not in numbers; and the
+               end of a table row
+    TOKEN      where these are more than 64 tokens apart: after a comma or colon, else between words or Chinese
+               characters, about every 64 tokens, so that unpunctuated text is divided between words
 and then moved to a token border through the tokenizer's offsets: only where a token starts and none before it
 reaches over that place (so never inside a character that takes several tokens), moved at most over white space.
-No sentence is cut inside a table row, and nothing inside a de-identification mark such as `[**2151-7-16**]`.
-Cost: about 10 MB of text a second and core, next to 1 or 2 MB/s for tokenizing; cuts take 5 bytes each.
+Nothing is cut inside a placeholder such as `[**2151-7-16**]`; and but for sections nothing inside a table row or a
+number with its unit (`protected.py`).
+Cost: about 5 MB of text a second and core, next to 1 or 2 MB/s for tokenizing; cuts take 5 bytes each.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from medscroll.packing.protected import Protected
+
 SECTION, PARAGRAPH, SENTENCE, TOKEN = 1, 2, 3, 4
 LEVEL_NAMES = {SECTION: "section", PARAGRAPH: "paragraph", SENTENCE: "sentence", TOKEN: "token"}
-RULES_VERSION = 1  # part of what decides whether finished work can be kept; raise it when the rules change
+RULES_VERSION = 2  # part of what decides whether finished work can be kept; raise it when the rules change
 
 _CLOSERS = "”’」』）】》〉〕］)\\]\"'"
 _CAPITALS = "A-ZÀ-ÖØ-ÞΑ-Ω"
@@ -35,9 +41,10 @@ _ENGLISH_END = re.compile(
     f"(?=[ \\t\\u00a0\\u2009\\u3000]+[\"'“‘(\\[]*[{_CAPITALS}\\d{_CHINESE}])"
 )
 _LINE_BREAK = re.compile(r"\n\s*")
-_MARK = re.compile(r"\[\*\*[^\]\n]{0,200}\]")
 _LAST_WORD = re.compile(r"[A-Za-z][A-Za-z.]*$")
-_LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
+_CLAUSE = re.compile(r"[，、：；,;:](?:(?=[^\s\x00-\x7f])|[ \t\u00a0\u2009\u3000]+(?=\S))")
+_WORD = re.compile(f"(?<![.\\s])\\s+(?=\\S)|(?<=[{_CHINESE}])(?=[{_CHINESE}])")
+_APART = 64  # tokens between cuts above which safe places are added
 _ABBREVIATION_LIST = """dr mr mrs ms prof st sr jr fig figs tab eq eqs ref refs no nos vol vols ch sec pp ed eds suppl
     al vs etc cf ca
     approx resp est dept inc ltd co corp univ jan feb mar apr jun jul aug sep sept oct nov dec viz incl excl
@@ -78,7 +85,7 @@ class Cuts:
     Args:
         offsets: int64 [docs + 1], where each document's cuts begin in the next two.
         positions: int32 [n], token positions, ascending within a document, 0 < p < its length.
-        levels: uint8 [n], SECTION, PARAGRAPH or SENTENCE.
+        levels: uint8 [n], SECTION, PARAGRAPH, SENTENCE, or TOKEN for a place between words.
     """
 
     def __init__(self, offsets: np.ndarray, positions: np.ndarray, levels: np.ndarray) -> None:
@@ -110,32 +117,68 @@ def find_cuts(
         and a cut is white space alone.
     """
     offsets = np.asarray(token_offsets, dtype=np.int64).reshape(-1, 2)  # [tokens, 2]
-    places, levels = text_borders(text, sections)
+    protected = Protected(text)
+    places, levels = text_borders(text, sections, protected)
     positions, keep = _token_positions(text, places, offsets)
     positions, levels = positions[keep], levels[keep]
     order = np.lexsort((levels, positions))  # best level first where several borders fall on one token
     positions, levels = positions[order], levels[order]
     first = np.ones(len(positions), dtype=bool)
     first[1:] = positions[1:] != positions[:-1]
-    return positions[first].astype(np.int32), levels[first].astype(np.uint8)
+    positions, levels = positions[first], levels[first]
+    safe = _between_words(text, positions, offsets, protected)
+    positions = np.concatenate([positions, safe])
+    levels = np.concatenate([levels, np.full(len(safe), TOKEN, np.uint8)])
+    order = np.argsort(positions)
+    return positions[order].astype(np.int32), levels[order].astype(np.uint8)
 
 
-def text_borders(text: str, sections: Sequence[SectionLike]) -> tuple[np.ndarray, np.ndarray]:
+def text_borders(
+    text: str, sections: Sequence[SectionLike], protected: Protected | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Character positions (int64) and levels (uint8) of all borders in the text, in no special order."""
-    section_starts = [s.start for s in sections if 0 < s.start < len(text)]
-    paragraphs = list(_paragraph_ends(text))
-    sentences = np.asarray(list(_sentence_ends(text)), dtype=np.int64)
-    if len(sentences) and ("|" in text or "\t" in text):
-        sentences = sentences[~_in_table_row(text, sentences)]
-    places = np.concatenate([np.asarray(section_starts, np.int64), np.asarray(paragraphs, np.int64), sentences])
-    levels = np.repeat(
-        np.asarray([SECTION, PARAGRAPH, SENTENCE], np.uint8), [len(section_starts), len(paragraphs), len(sentences)]
-    )
-    if "[**" in text:
-        marks = np.asarray([m.span() for m in _MARK.finditer(text)], np.int64).reshape(-1, 2)
-        inside = np.searchsorted(marks[:, 0], places, "left") != np.searchsorted(marks[:, 1], places, "right")
-        places, levels = places[~inside], levels[~inside]
-    return places, levels
+    protected = protected or Protected(text)
+    found = {
+        SECTION: np.asarray([s.start for s in sections if 0 < s.start < len(text)], np.int64),
+        PARAGRAPH: np.asarray(list(_paragraph_ends(text)), np.int64),
+        SENTENCE: np.concatenate([np.asarray(list(_sentence_ends(text)), np.int64), protected.row_borders()]),
+    }
+    places = np.concatenate(list(found.values()))
+    levels = np.repeat(np.asarray(list(found), np.uint8), [len(of_level) for of_level in found.values()])
+    inside = protected.in_quantity(places) | protected.in_row(places)
+    keep = ~protected.in_mark(places) & (~inside | (levels == SECTION))
+    return places[keep], levels[keep]
+
+
+def _between_words(text: str, cuts: np.ndarray, offsets: np.ndarray, protected: Protected) -> np.ndarray:
+    """Safe token positions where cuts are far apart, int64 [n]: at most `_APART` from one to the next where possible.
+
+    Args:
+        cuts: int64 [cuts], the token positions of better cuts, ascending.
+    """
+    borders = np.concatenate([[0], cuts, [len(offsets)]])
+    chosen: list[int] = []
+    for gap in np.flatnonzero(np.diff(borders) > _APART).tolist():
+        first, last = int(borders[gap]), int(borders[gap + 1])
+        begin, end = int(offsets[first, 0]), int(offsets[last - 1, 1])
+        kinds = []
+        for pattern in (_CLAUSE, _WORD):
+            places = np.asarray([match.end() for match in pattern.finditer(text, begin, end)], np.int64)
+            bad = protected.in_quantity(places) | protected.in_row(places) | protected.in_mark(places)
+            positions, keep = _token_positions(text, places[~bad], offsets[first:last])
+            kinds.append(np.unique(positions[keep]) + first)
+        at = first
+        while last - at > _APART:
+            best = 0
+            for positions in kinds:
+                k = int(np.searchsorted(positions, at + _APART, "right")) - 1
+                if k >= 0 and positions[k] > at + _APART // 2:
+                    best = int(positions[k])
+                    break
+            if best:
+                chosen.append(best)
+            at = best or at + _APART // 2
+    return np.asarray(chosen, np.int64)
 
 
 def _token_positions(text: str, places: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +225,8 @@ def _sentence_ends(text: str) -> Iterator[int]:
     length = len(text)
     for match in _CHINESE_END.finditer(text):
         end = match.end()
-        if end < length and not (text[end].isdigit() and text[end - 1] == "…"):
+        number = end < length and text[end].isdigit() and (text[end - 1] == "…" or text[match.start() - 1].isdigit())
+        if end < length and not number:
             yield end
     for match in _ENGLISH_END.finditer(text):
         begin, end = match.span()
@@ -205,20 +249,3 @@ def _is_abbreviation(text: str, dot: int, after: int) -> bool:
         return False
     name = word.group()
     return len(name) == 1 or "." in name or name.lower() in _ABBREVIATIONS
-
-
-def _in_table_row(text: str, places: np.ndarray) -> np.ndarray:
-    """bool [places]: whether each is inside a line that looks like a row of a table.
-
-    A row has `|` or tabs after its first word; a very long line counts only when its cells are short (a formula
-    with one bar does not make a row of a whole document without line breaks).
-    """
-    characters: np.ndarray[Any, Any] = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")  # [characters]
-    breaks = np.flatnonzero(characters == 10)
-    bars = np.searchsorted(breaks, np.flatnonzero((characters == 124) | (characters == 9)))
-    bars_of = np.bincount(bars, minlength=len(breaks) + 1)  # [lines]
-    for match in _LEADING_TABS.finditer(text):
-        bars_of[np.searchsorted(breaks, match.start())] -= match.end() - match.start()
-    lengths = np.diff(np.concatenate([[-1], breaks, [len(characters)]]))  # [lines]
-    row = (bars_of > 0) & ((lengths <= 2_000) | (lengths <= 200 * (bars_of + 1)))
-    return row[np.searchsorted(breaks, places - 1)]

@@ -15,6 +15,7 @@ import xxhash
 
 from medscroll.corpus.request import CorpusRequest
 from medscroll.errors import CapacityError, ConfigError, DataError, UserError
+from medscroll.packing.cuts import RULES_VERSION
 from medscroll.packing.encoder import library_versions, tokenizer_stamp
 from medscroll.packing.files import read_json
 from medscroll.packing.inputs import stamp, text_bytes_estimate
@@ -50,7 +51,7 @@ class Job:
         """A hash of the settings, of the sources' stamps and of a local tokenizer's files."""
         tokenizer = tokenizer_stamp(self.tokenizer_name_or_path)
         tokenizer = tokenizer or f"{self.tokenizer_name_or_path}, {library_versions()}"
-        settings = [FORMAT_VERSION, tokenizer, self.request.key(), self.validation_fraction]
+        settings = [FORMAT_VERSION, RULES_VERSION, tokenizer, self.request.key(), self.validation_fraction]
         stamps = [stamp(self.sources), stamp(self.validation_sources)]
         return xxhash.xxh3_128_hexdigest(json.dumps([*settings, *stamps]).encode())
 

@@ -1,4 +1,4 @@
-"""Seeded permutations that are the same on every machine and with every version of numpy.
+"""Seeded orders that are the same on every machine and with every version of numpy.
 
 A run that is resumed after an upgrade must find its blocks in the same order, and numpy promises no stable stream
 for its generators. Here element i gets the key splitmix64(seed + i * golden ratio), a bijection, so that keys never
@@ -27,3 +27,41 @@ def seeded_permutation(length: int, *keys: int | str) -> np.ndarray:
         values *= np.uint64(0x94D049BB133111EB)
         values ^= values >> np.uint64(31)
     return np.argsort(values).astype(np.int64, copy=False)
+
+
+BATCHES_TOGETHER = 8
+QUARTERS = 4
+
+
+def even_batches(order: np.ndarray, keys: np.ndarray, batch: int, *seed: int | str) -> np.ndarray:
+    """The same items in an order whose consecutive batches each hold four groups of like items.
+
+    A row that is one long document takes up to half as long again as a full row of short ones, and all ranks wait
+    for it. A batch that draws few such rows must mix them with others in one micro step, however they are dealt.
+    So each eight batches, as they were drawn, exchange items: all their items are sorted by key and divided in
+    quarters, each quarter in eight groups, and every batch takes one group of each quarter, by lot. Every batch thus
+    spans all kinds of items (a stratified draw), and the groups are what micro steps are dealt from.
+
+    Args:
+        order: int64 [n], items in drawn order.
+        keys: [n], the key of each item of `order`, such as the attention cost of a block.
+        batch: items of a batch; the last one of `order` may be shorter and stays as it is.
+        seed: of the lot.
+
+    Returns:
+        int64 [n]; batch i of it lies within eight batches of where its items were.
+    """
+    whole = len(order) // batch
+    sizes = [len(part) for part in np.array_split(np.empty(batch), min(QUARTERS, batch))]
+    out = order.copy()
+    for first in range(0, whole, BATCHES_TOGETHER):
+        number = min(BATCHES_TOGETHER, whole - first)
+        window = slice(first * batch, (first + number) * batch)
+        ascending = order[window][np.argsort(keys[window], kind="stable")]
+        groups, at = [], 0
+        for quarter, size in enumerate(sizes):
+            rows = ascending[at : at + number * size].reshape(number, size)
+            groups.append(rows[seeded_permutation(number, *seed, first, quarter)])
+            at += number * size
+        out[window] = np.concatenate(groups, axis=1).reshape(-1)  # [number, batch]
+    return out

@@ -46,6 +46,23 @@ class StoreLike(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class PlanPart:
+    """A pass over a store inside a plan; the parts of a plan follow each other (`medscroll.packing.mixture`).
+
+    Attributes:
+        store: its name.
+        number: which pass over it within an epoch, from 0.
+        store_tokens: of the whole store; a pass by a share has fewer.
+        plan: of this part alone.
+    """
+
+    store: str
+    number: int
+    store_tokens: int
+    plan: PackPlan
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class PackPlan:
     """Blocks made of pieces; block b has pieces block_offsets[b] .. block_offsets[b + 1] - 1.
 
@@ -57,6 +74,7 @@ class PackPlan:
         document, start, stop: int64 [pieces], tokens start..stop-1 of a document.
         context: int32 [pieces], tokens before `start` repeated in front with label -100.
         level: uint8 [pieces], level of the cut at `start` (`medscroll.packing.cuts`), 0 at a document's beginning.
+        parts: the passes over stores that it is put together from; empty where it is not known to be one of a run.
     """
 
     policy: PackPolicy
@@ -68,6 +86,7 @@ class PackPlan:
     stop: np.ndarray
     context: np.ndarray
     level: np.ndarray
+    parts: tuple[PlanPart, ...] = ()
 
     @property
     def num_blocks(self) -> int:
@@ -88,6 +107,16 @@ class PackPlan:
         """Sums of a value of pieces [pieces] over each block, int64 [blocks]."""
         running = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
         return running[self.block_offsets[1:]] - running[self.block_offsets[:-1]]
+
+    @cached_property
+    def part_starts(self) -> np.ndarray:
+        """The first block of each part, and the number of blocks, int64 [parts + 1]; one part where none is known."""
+        sizes = [part.plan.num_blocks for part in self.parts] or [self.num_blocks]
+        return np.cumsum([0, *sizes])
+
+    def part_of(self, blocks: np.ndarray) -> np.ndarray:
+        """The part that each block belongs to, int64 [blocks]."""
+        return np.searchsorted(self.part_starts, blocks, "right") - 1
 
     @cached_property
     def piece_lengths(self) -> np.ndarray:

@@ -11,7 +11,7 @@ import xxhash
 from medscroll.errors import ConfigError, UserError
 from medscroll.packing.divide import CutsLike
 
-FORMAT_VERSION = 1  # of plan files and of the packing rules; raise it when equal input may give another plan
+FORMAT_VERSION = 2  # of plan files and of the packing rules; raise it when equal input may give another plan
 OVERLONG = ("split", "truncate", "drop", "error")
 _BYTES_AT_ONCE = 1 << 26
 

@@ -1,9 +1,10 @@
 """The order of data: which block each rank sees in which micro step of which epoch.
 
 `ScheduledBlocks` is a map-style dataset that owns the order, to be read with a sequential sampler. Its epoch is a
-seeded permutation of the blocks; each run of G consecutive blocks is a global batch, the last completed with
-fillers, so its content depends on G, seed and epoch and not on the number of ranks. Inside a global batch the blocks
-are dealt: ranks wait for each other in every micro step, so blocks of like cost share a micro step, and among the
+seeded permutation of the blocks, in which neighbouring global batches exchange blocks so that each holds groups of
+like attention cost (`order.even_batches`); each run of G consecutive blocks is a global batch, the last completed
+with fillers, so its content depends on plan, G, seed and epoch, not on the number of ranks, the model or the machine.
+Inside a global batch the blocks are dealt: ranks wait for each other in every micro step, so blocks of like cost share a micro step, and among the
 ranks of a micro step the next heaviest block goes to the lightest rank with a free place (ties: to the rank that had
 least in the micro steps before).
 Position i of the epoch is global batch i // G, micro step, rank and slot as accelerate's `BatchSamplerShard` reads a
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medscroll.packing.dataset import IGNORED, PackedDataset
-from medscroll.packing.order import seeded_permutation
+from medscroll.packing.order import even_batches, seeded_permutation
 
 if TYPE_CHECKING:
     import torch
@@ -131,8 +132,9 @@ class ScheduledBlocks:
         if not self.shuffle:
             return self._blocks
         if self._order_of is None or self._order_of[0] != epoch:
-            order = self._blocks[seeded_permutation(len(self._blocks), "blocks", self.seed, epoch)]
-            self._order_of = (epoch, order)
+            drawn = self._blocks[seeded_permutation(len(self._blocks), "blocks", self.seed, epoch)]
+            squares = self.dataset.plan.block_squares[drawn]
+            self._order_of = (epoch, even_batches(drawn, squares, self.global_batch, "lot", self.seed, epoch))
         return self._order_of[1]
 
     def blocks_of_step(self, epoch: int, step: int) -> np.ndarray:

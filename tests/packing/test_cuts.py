@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from medscroll.packing.cuts import PARAGRAPH, SECTION, SENTENCE, Cuts, find_cuts
+from medscroll.packing.cuts import PARAGRAPH, SECTION, SENTENCE, TOKEN, Cuts, find_cuts
+from medscroll.packing.plan import pack
 
 
 @dataclass
@@ -43,7 +44,7 @@ def pieces(text: str, sections: list[Heading] | None = None) -> list[str]:
         ("Pain (severe.) Then nausea! Was it? Yes", ["Pain (severe.)", " Then nausea!", " Was it?", " Yes"]),
         ("a disease.[12] The next", ["a disease.[12]", " The next"]),
         ("version 1.2.3 of p<0.05 and so on", None),
-        ("| a. B | c。d |\nnext. Row", ["| a. B | c。d |\nnext.", " Row"]),
+        ("| a. B | c。d |\nnext. Row", ["| a. B | c。d |\n", "next.", " Row"]),
         ("x\tyes. No\tz", None),
         ("seen [**2151. A-16**] at [**Hospital。1**] then", None),
         ("line wrapped\nonly. Layout", ["line wrapped\nonly.", " Layout"]),
@@ -121,7 +122,7 @@ def test_random_texts_keep_the_promises() -> None:
             start = tokens[p][0]
             assert text[:start].strip()
             assert text[start:].strip()
-            assert level in (SECTION, PARAGRAPH, SENTENCE)
+            assert level in (SECTION, PARAGRAPH, SENTENCE, TOKEN)
             opened = text.rfind("[**", 0, start)
             if opened >= 0 and "\n" not in text[opened : start + 3] and "]" in text[opened:]:
                 close = text.index("]", opened)
@@ -129,9 +130,77 @@ def test_random_texts_keep_the_promises() -> None:
     assert seen > 500
 
 
+WHOLE = [  # parts that no cut may divide
+    *("5 mg", "3.5 mmol/L", "10⁹/L", "4.2 × 10⁹/L", "120/80 mmHg", "5 ± 0.3 %", "0.5 mg/kg/day", "1,250 mL", "p < 0.05"),
+    *("37.5 ℃", "12 岁", "500 毫克", "三钱", "2.5 单位", "10–20 mg", "98.6 °F", "3 tablets", "24\nhours", "5  μg/dL"),
+    *("[**2151-7-16**]", "[**Hospital. Ward 3**]", "[NAME]", "[PATIENT. ID 7]", "【姓名】", "<DATE>", "{{MRN. 12}}"),
+    *("Dr. Wu", "e.g. Aspirin", "Fig. 3", "No. 5", "i.v. Dose", "vs. Placebo", "J. Smith", "3.14", "1.2.3"),
+]
+ROWS = ["| Drug. A | 5 mg。次 | Yes! No |", "Sex\tM. F\t3", "Weight, kg — Group A. B: 61.2; Group C. D: 60.8; Group E: 5"]
+PROSE = ["The patient slept. ", "Then, after noon: fever! ", "病情平稳。", "继续观察，然后出院；", "word ", "字词 ", "and (see) "]
+
+
+def marked_text(rng: random.Random) -> tuple[str, list[tuple[int, int]]]:
+    """A random text and the spans of the parts in it that must stay whole."""
+    text, spans = "", []
+    for _ in range(rng.randint(3, 60)):
+        kind = rng.random()
+        if kind < 0.35:
+            part = rng.choice(WHOLE)
+            spans.append((len(text), len(text) + len(part)))
+            text += part + rng.choice([" ", ", ", "，", " and "])
+        elif kind < 0.45:
+            text += "" if text.endswith("\n") or not text else "\n"
+            part = rng.choice(ROWS)
+            spans.append((len(text), len(text) + len(part)))
+            text += part + "\n"
+        else:
+            text += rng.choice(PROSE)
+            text += rng.choice(["", "", "", "\n", "\n\n"])
+    return text, spans
+
+
+def test_no_cut_divides_a_number_with_its_unit_a_placeholder_or_a_row() -> None:
+    """Property over random mixtures, one token a character: every position of a text is a possible cut."""
+    rng = random.Random(1)
+    by_level = dict.fromkeys((PARAGRAPH, SENTENCE, TOKEN), 0)
+    for _ in range(1500):
+        text, spans = marked_text(rng)
+        positions, levels = find_cuts(text, [], characters(text))
+        for position, level in zip(positions.tolist(), levels.tolist(), strict=True):
+            by_level[level] += 1
+            broken = [text[a:b] for a, b in spans if a < position < b]
+            assert not broken, f"{broken} divided: {text[position - 20 : position]!r} {text[position : position + 20]!r}"
+    assert min(by_level.values()) > 500
+
+
+def test_rows_end_with_a_cut_and_text_without_ends_is_cut_between_words() -> None:
+    row = "| 5 mg | twice a day |\n"
+    positions, levels = find_cuts(row * 5, [], characters(row * 5))
+    assert positions.tolist() == [len(row) * n for n in range(1, 5)]
+    assert set(levels.tolist()) == {SENTENCE}
+    text = "one two three, four five six " * 50
+    positions, levels = find_cuts(text, [], characters(text))
+    assert np.diff(np.concatenate([[0], positions, [len(text)]])).max() <= 64
+    assert set(levels.tolist()) == {TOKEN}
+    assert all(text[p - 1] == " " for p in positions)
+    digits = "7" * 5000
+    assert len(find_cuts(digits, [], characters(digits))[0]) == 0
+
+
+def test_the_plan_prefers_a_place_between_words_to_the_rooms_end() -> None:
+    text = "平" * 300 + "5 mg " + "字" * 1000
+    positions, levels = find_cuts(text, [], characters(text))
+    assert len(positions) > 10
+    cuts = Cuts(np.asarray([0, len(positions)]), positions, levels)
+    plan = pack(np.asarray([len(text)]), block_size=700, cuts=cuts, context_tokens=0)
+    assert set(plan.start[plan.start > 0].tolist()) <= set(positions.tolist())
+    assert plan.ledger()["cuts"]["token"] == plan.ledger()["continuations"] > 0
+
+
 def test_long_runs_take_linear_time() -> None:
     many = 300_000
-    for text in ("." * many, "…" * many, "\n" * many, " " * many + "\n", "A" * many, "1" * many + ". A"):
+    for text in ("." * many, "…" * many, "\n" * many, " " * many + "\n", "A" * many, "1" * many + ". A", "a: b; " * many):
         positions, _ = find_cuts("x" + text + "y", [], [(0, 1), (1, len(text) + 1), (len(text) + 1, len(text) + 2)])
         assert len(positions) <= 2
 

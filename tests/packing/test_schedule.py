@@ -13,7 +13,10 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader, SequentialSampler
 
 from medscroll.packing.collate import collate_blocks
+from medscroll.packing.compare import balance
+from medscroll.packing.cost import linear_cost, speed_ratio
 from medscroll.packing.dataset import PackedDataset
+from medscroll.packing.order import BATCHES_TOGETHER, even_batches, seeded_permutation
 from medscroll.packing.plan import pack
 from medscroll.packing.schedule import ScheduledBlocks, deal
 from tests.packing.memory_store import MemoryStore, lognormal
@@ -148,6 +151,36 @@ def test_dealing_is_even() -> None:
             loads = costs[places].sum(axis=2)  # [micro, ranks]
             waits[name] = loads.max(axis=1).sum() / loads.mean(axis=1).sum()
         assert waits["dealt"] < 1 + (waits["as drawn"] - 1) * 0.6
+
+
+@pytest.mark.parametrize(("items", "batch"), [(1000, 12), (12, 12), (11, 12), (5, 1), (97, 3), (4096, 64)])
+def test_even_batches_exchange_items_with_their_neighbours_only(items: int, batch: int) -> None:
+    drawn = seeded_permutation(items, "x")
+    keys = np.random.default_rng(0).lognormal(0, 1, items)
+    found = even_batches(drawn, keys[drawn], batch, "lot", 0)
+    whole = items // batch * batch
+    assert np.array_equal(found[whole:], drawn[whole:])
+    for first in range(0, whole, BATCHES_TOGETHER * batch):
+        window = slice(first, min(first + BATCHES_TOGETHER * batch, whole))
+        assert np.array_equal(np.sort(found[window]), np.sort(drawn[window]))
+    if batch >= 12 and whole >= BATCHES_TOGETHER * batch:  # each batch spans the quarters of its window
+        window = found[: BATCHES_TOGETHER * batch]
+        quarter = np.argsort(np.argsort(keys[window])) // (len(window) // 4)
+        for one in quarter.reshape(BATCHES_TOGETHER, batch):
+            assert np.bincount(one, minlength=4).tolist() == [batch // 4] * 4
+
+
+def test_ranks_wait_little_for_long_rows() -> None:
+    """Lengths with a heavy tail, 64 ranks, 4 micro steps, 20 global batches: at least 95 % of the time is work."""
+    rng = np.random.default_rng(0)
+    lengths = np.minimum(lognormal(30_000, rng, median=6000, sigma=0.9), 300_000)
+    plan = pack(lengths, block_size=32_768)
+    assert plan.num_blocks >= 20 * 256
+    cost = linear_cost(6 * 5.8e9, 6 * 131_072)
+    assert 0.7 < speed_ratio() < 1
+    found = balance(plan, ranks=64, linear_cost=cost, micro_steps=4, steps=20)
+    assert found is not None
+    assert found["dealt"] >= 0.95 > found["undealt"] + 0.05
 
 
 def test_fewer_blocks_than_a_global_batch() -> None:

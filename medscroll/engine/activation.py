@@ -1,0 +1,170 @@
+"""Chooses what the backward pass finds kept (`--activation_memory`), and how bfloat16 weights are updated.
+
+How: `auto` walks from the fastest level to the smallest and takes the first whose estimate (`planning.activations`)
+fits the device, and the host where layer inputs wait there. Everything it needs is known before the model is built.
+Cost: arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import psutil
+
+from medscroll.config.training import TrainingArguments
+from medscroll.engine.defaults import Choice
+from medscroll.errors import CapacityError, ConfigError
+from medscroll.model.activation_levels import Level, parse_level
+from medscroll.planning.activations import GIB, Estimate, Step, estimate
+from medscroll.planning.machine import cgroup_memory_limit
+
+USABLE = 0.97  # of a device's memory: the rest goes to fragments
+HOST_LEFT = 6 * GIB  # for the process itself
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that this rank may use: on its device (None: a CPU, where nothing is chosen), and in host memory."""
+
+    device: int | None
+    host: int
+
+
+def room_here(device: object, local_ranks: int) -> Room:
+    """What a rank may use: of totals, not of what is free now, so that all ranks choose the same level."""
+    import torch
+
+    total, limit = psutil.virtual_memory().total, cgroup_memory_limit()
+    host = int((total if limit is None else min(total, limit)) * USABLE) // max(local_ranks, 1)
+    place = torch.device(str(device))
+    if place.type != "cuda":
+        return Room(None, host)
+    return Room(int(torch.cuda.get_device_properties(place).total_memory * USABLE), host)
+
+
+def choose_level(args: TrainingArguments, step: Step, room: Room) -> tuple[Level, Choice]:
+    """The level of this run and why; writes its name into `args` and switches HF's own recomputation off.
+
+    Raises:
+        ConfigError: contradicting flags.
+        CapacityError: no level holds this block_size; names the longest one that would fit.
+    """
+    asked = _asked(args)
+    if asked == "auto":
+        level, reason = _first_that_fits(step, room)
+    else:
+        level, reason = parse_level(asked), "given"
+        if room.device is not None:
+            reason += f"; estimated {_words(estimate(step, level), room)}"
+    args.activation_memory = level.name
+    # the engine recomputes by itself: HF's switch would replace the functions that it gives to the layers
+    args.gradient_checkpointing = None
+    if hasattr(args, "activation_checkpointing"):
+        args.activation_checkpointing = None
+    return level, Choice("activation_memory", level.name, reason)
+
+
+def _asked(args: TrainingArguments) -> str:
+    switch = args.gradient_checkpointing
+    if getattr(args, "activation_checkpointing", None) is not None:  # the newer name of the same HF flag
+        switch = args.activation_checkpointing
+    if switch is None:
+        return args.activation_memory
+    same = "full" if switch else "none"
+    if args.activation_memory in ("auto", same):
+        return same
+    if switch and parse_level(args.activation_memory).recomputes:
+        return args.activation_memory
+    raise ConfigError(
+        f"--activation_memory {args.activation_memory} and --gradient_checkpointing {str(switch).lower()}",
+        where="--activation_memory",
+        remedy="leave --gradient_checkpointing out",
+    )
+
+
+def _levels(layers: int) -> Iterator[Level]:
+    """From fastest to smallest. Kept attention saves what grows with the square of a document."""
+    yield Level("none")
+    for count in range(layers, 0, -1):
+        yield Level("linear", None if count == layers else count)
+    yield Level("attention")
+    yield Level("attention", offload=True)
+    yield Level("full")
+    yield Level("full", offload=True)
+    for every in (2, 4, 8):
+        yield Level("every", every=every, offload=True)
+    for every in (2, 4, 8):
+        yield Level("every", every=every)
+
+
+def _first_that_fits(step: Step, room: Room) -> tuple[Level, str]:
+    if room.device is None:
+        return Level("none"), "a CPU has memory to spare"
+    for level in _levels(step.shape.layers):
+        found = estimate(step, level)
+        if _fits(found, room):
+            fastest = "" if level.kind == "none" else "; faster levels do not fit"
+            return level, f"estimated {_words(found, room)}{fastest}"
+    longest = _longest(step, room)
+    smallest = min((estimate(step, level) for level in _levels(step.shape.layers)), key=lambda found: found.device)
+    if longest >= 256:
+        remedy = f"--block_size {longest}, which fits; or more GPUs with --deepspeed zero3, or --use_peft"
+    else:
+        remedy = "the states alone do not fit: --deepspeed zero3 over more GPUs, zero3_offload, --use_peft or --qlora"
+    raise CapacityError(
+        f"no level of activation memory holds rows of {step.tokens:,} tokens: the smallest is estimated at "
+        f"{_words(smallest, room)}",
+        where="--block_size x --per_device_train_batch_size",
+        remedy=remedy,
+    )
+
+
+def _fits(found: Estimate, room: Room) -> bool:
+    on_host = found.host == 0 or found.host + HOST_LEFT <= room.host
+    return room.device is not None and found.device <= room.device and on_host
+
+
+def _longest(step: Step, room: Room) -> int:
+    """The most tokens a row may have at any level, in steps of 256."""
+    low, high = 0, step.tokens // 256
+    while low < high:
+        middle = (low + high + 1) // 2
+        shorter = replace(step, tokens=256 * middle)
+        if any(_fits(estimate(shorter, level), room) for level in _levels(step.shape.layers)):
+            low = middle
+        else:
+            high = middle - 1
+    return 256 * low
+
+
+def _words(found: Estimate, room: Room) -> str:
+    free = "" if room.device is None else f" of {room.device / GIB:.1f}"
+    parts = f"states {found.states / GIB:.1f}, kept {found.kept / GIB:.1f}, at work {found.working / GIB:.1f}"
+    host = f", host {found.host / GIB:.1f} GiB" if found.host else ""
+    return f"{found.device / GIB:.1f}{free} GiB ({parts}{host})"
+
+
+def choose_rounding(args: TrainingArguments, *, weights_bf16: bool, deepspeed: bool, adapter: bool) -> Choice | None:
+    """Decides `--weight_rounding` in place; None where there is nothing to choose.
+
+    Raises:
+        ConfigError: stochastic where weights are not bfloat16 or their owner is DeepSpeed, or with another optimizer.
+    """
+    applies = weights_bf16 and not deepspeed and not adapter
+    adamw = str(getattr(args.optim, "value", args.optim)) in ("adamw_torch", "adamw_torch_fused")
+    if args.weight_rounding == "stochastic" and not (applies and adamw):
+        raise ConfigError(
+            "stochastic rounding is AdamW's on bfloat16 weights without DeepSpeed",
+            where="--weight_rounding stochastic",
+            remedy="--dtype bfloat16 --deepspeed none without --use_peft; DeepSpeed keeps float32 masters itself",
+        )
+    if not applies:
+        return None
+    if args.weight_rounding == "auto":
+        args.weight_rounding = "stochastic" if adamw else "nearest"
+        reason = "bfloat16 weights without masters: rounding to nearest would lose updates below 1/512 of a weight"
+        if not adamw:
+            reason = f"--optim {args.optim} rounds by itself; small updates of bfloat16 weights may be lost"
+        return Choice("weight_rounding", args.weight_rounding, reason)
+    return None

@@ -1,0 +1,233 @@
+"""Several token stores as one: each pass over each store is packed for itself, and the plans are put end to end.
+
+    sources (folder, share or repeats) -> parts (store, pass, documents) -> one view of documents + one pack plan
+
+A part is a pass over a store: all its documents, or, where a share asks for less than a whole pass, a seeded choice
+of whole documents. Every part is packed with a seed of its own and found again under its digest in the folder it came
+from; blocks never mix stores, so everything can be counted by store and pass. A run with one folder is a mixture of
+one part, whose plan is that of the folder alone. All that follows (order, ledger, cursor, resume) sees one plan.
+Cost: 8 bytes a document and part; the plans of the parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from medscroll.errors import ConfigError, DataError, UserError
+from medscroll.packing.cuts import Cuts
+from medscroll.packing.job import read_manifest
+from medscroll.packing.order import seeded_permutation
+from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack
+from medscroll.packing.sources import FLAG, Source, passes
+from medscroll.packing.store import TokenStore
+
+_PASS_SEEDS = 1_000_003
+
+
+class DocumentView:
+    """Some documents of some stores as one store: what a plan and a dataset need of it.
+
+    Args:
+        parts: (store, documents int64 [n] or None for all), one after the other.
+    """
+
+    def __init__(self, parts: Sequence[tuple[TokenStore, np.ndarray | None]]) -> None:
+        self._parts = [(store, None if documents is None else np.asarray(documents)) for store, documents in parts]
+        lengths = [store.lengths if d is None else store.lengths[d] for store, d in self._parts]
+        sizes = [s.document_bytes if d is None else s.document_bytes[d] for s, d in self._parts]
+        self._starts = np.cumsum([0, *map(len, lengths)])  # [parts + 1]
+        self.lengths = np.concatenate(lengths) if len(lengths) != 1 else lengths[0]  # int64 [docs]
+        self.document_bytes = np.concatenate(sizes) if len(sizes) != 1 else sizes[0]  # int64 [docs]
+        self.adds_bos = bool(parts[0][0].adds_bos)
+
+    @property
+    def cuts(self) -> Cuts:
+        """The cuts of all documents."""
+        parts = [store.cuts if d is None else take_cuts(store.cuts, d) for store, d in self._parts]
+        if len(parts) == 1:
+            return parts[0]
+        counts = np.concatenate([np.diff(cuts.offsets) for cuts in parts])
+        return Cuts(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([cuts.positions for cuts in parts]),
+            np.concatenate([cuts.levels for cuts in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The tokens of one document, uint16 or int32 [length]."""
+        if len(self._parts) == 1:
+            store, documents = self._parts[0]
+        else:
+            index = range(len(self))[index]
+            part = int(np.searchsorted(self._starts, index, "right")) - 1
+            store, documents = self._parts[part]
+            index -= int(self._starts[part])
+        return store[index if documents is None else int(documents[index])]
+
+
+def take_cuts(cuts: Any, documents: np.ndarray) -> Cuts:
+    """The cuts of these documents, int64 [n], in their order."""
+    first, counts = cuts.offsets[documents], cuts.offsets[documents + 1] - cuts.offsets[documents]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    index = np.repeat(first - offsets[:-1], counts) + np.arange(int(offsets[-1]))
+    return Cuts(offsets, cuts.positions[index], cuts.levels[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """The documents of a run, its plan, and how they came about.
+
+    Attributes:
+        view: the documents.
+        plan: blocks over them; `plan.parts` says which belong to which store and pass.
+        lines: what was read how often, to be printed; empty for one folder read once.
+    """
+
+    view: DocumentView
+    plan: PackPlan
+    lines: list[str]
+
+
+class PreparedSources:
+    """The folders of a run, opened and checked against each other.
+
+    Args:
+        sources: of `parse_sources`.
+
+    Raises:
+        ConfigError, DataError: every folder that cannot be used, all at once.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = list(sources)
+        problems: list[UserError] = []
+        self.train: list[TokenStore] = []
+        self.validation: list[tuple[Source, TokenStore]] = []
+        manifests: list[dict[str, Any]] = []
+        for source in self.sources:
+            try:
+                manifests.append(read_manifest(source.folder))
+                self.train.append(TokenStore.open(source.folder / "tokens" / "train"))
+                held_out = source.folder / "tokens" / "validation"
+                if held_out.with_suffix(".idx").exists():
+                    self.validation.append((source, TokenStore.open(held_out)))
+            except UserError as error:
+                problems.append(error)
+        problems += _of_one_tokenizer(self.sources, manifests) if len(manifests) == len(self.sources) else []
+        if len(self.train) == len(self.sources) > 1:
+            problems += [
+                DataError("the training split has no tokens", str(source.folder), f"leave it out of {FLAG}")
+                for source, store in zip(self.sources, self.train, strict=True)
+                if store.num_tokens == 0
+            ]
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            raise ConfigError.collect(problems)
+
+    @property
+    def folder(self) -> Path:
+        """The first folder, whose tokenizer is that of all."""
+        return self.sources[0].folder
+
+    def training(self, **settings: Any) -> Mixture:
+        """The training documents of one epoch and their plan.
+
+        Args:
+            settings: as for `pack`, without `cuts` and `bos`.
+        """
+        stores = self.train
+        read = passes(self.sources, [max(1, store.num_tokens) for store in stores])
+        parts: list[tuple[Source, TokenStore, int, np.ndarray | None]] = []
+        for source, store, times in zip(self.sources, stores, read, strict=True):
+            whole = int(times + 1e-9)
+            parts += [(source, store, number, None) for number in range(whole)]
+            chosen = _choice(store, times - whole, whole, int(settings.get("seed", 0)))
+            if len(chosen):
+                parts.append((source, store, whole, chosen))
+        lines = [
+            f"{source.name}: {times:.4g} passes an epoch, {times * store.num_tokens:,.0f} of {store.num_tokens:,} tokens"
+            for source, store, times in zip(self.sources, stores, read, strict=True)
+        ]
+        return _mix(parts, lines if read != [1.0] else [], settings)
+
+    def held_out(self, **settings: Any) -> Mixture | None:
+        """The validation documents of all folders, each read once, and their plan; None where there are none."""
+        parts = [(source, store, 0, None) for source, store in self.validation if len(store)]
+        return _mix(parts, [], settings) if parts else None
+
+
+def _of_one_tokenizer(sources: Sequence[Source], manifests: Sequence[dict[str, Any]]) -> list[UserError]:
+    prints = [manifest.get("tokenizer", {}).get("fingerprint") for manifest in manifests]
+    return [
+        DataError(
+            f"the folder was prepared with another tokenizer than {sources[0].folder}",
+            str(source.folder),
+            "prepare all folders with the tokenizer of the model that is to be trained",
+        )
+        for source, fingerprint in zip(sources, prints, strict=True)
+        if fingerprint != prints[0]
+    ]
+
+
+def _choice(store: TokenStore, share: float, number: int, seed: int) -> np.ndarray:
+    """Documents that together come closest to a share of a store's tokens, a seeded choice, ascending, int64 [n]."""
+    target = share * store.num_tokens
+    order = seeded_permutation(len(store), "mixture", seed, number)
+    running = np.cumsum(store.lengths[order])
+    count = int(np.searchsorted(running, target, "right"))
+    if count < len(order) and running[count] - target < target - (running[count - 1] if count else 0):
+        count += 1
+    return np.sort(order[:count]) if target >= 1 else np.empty(0, np.int64)
+
+
+def _mix(
+    parts: Sequence[tuple[Source, TokenStore, int, np.ndarray | None]], lines: list[str], settings: dict[str, Any]
+) -> Mixture:
+    plans: list[PackPlan] = []
+    for source, store, number, documents in parts:
+        seeded = settings | {"seed": int(settings.get("seed", 0)) + _PASS_SEEDS * number}
+        plans.append(load_or_pack(DocumentView([(store, documents)]), source.folder / "plans", **seeded))
+    of_part = [
+        PlanPart(source.name, number, store.num_tokens, plan)
+        for (source, store, number, _), plan in zip(parts, plans, strict=True)
+    ]
+    view = DocumentView([(store, documents) for _, store, _, documents in parts])
+    return Mixture(view, join(of_part), lines)
+
+
+def join(parts: Sequence[PlanPart]) -> PackPlan:
+    """The plans of all parts end to end, with the digest of one where it is alone, else of all in their order."""
+    plans = [part.plan for part in parts]
+    if len(plans) == 1:
+        return dataclasses.replace(plans[0], parts=tuple(parts))
+    documents = np.cumsum([0, *(len(plan.document_lengths) for plan in plans)])
+    pieces = np.cumsum([0, *(len(plan.document) for plan in plans)])
+    text = "\n".join(f"{plan.digest} {part.number}" for part, plan in zip(parts, plans, strict=True))
+
+    def together(name: str) -> np.ndarray:
+        return np.concatenate([getattr(plan, name) for plan in plans])
+
+    return PackPlan(
+        policy=plans[0].policy,
+        digest=xxhash.xxh3_128_hexdigest(f"mixture\n{text}".encode()),
+        document_lengths=together("document_lengths"),
+        block_offsets=np.concatenate(
+            [[0], *(plan.block_offsets[1:] + at for plan, at in zip(plans, pieces, strict=False))]
+        ),
+        document=np.concatenate([plan.document + at for plan, at in zip(plans, documents, strict=False)]),
+        start=together("start"),
+        stop=together("stop"),
+        context=together("context"),
+        level=together("level"),
+        parts=tuple(parts),
+    )
