@@ -229,6 +229,7 @@ class Candidate:
         error_bound: relative error of the memory prediction; within it, "fits" is a warning and not a promise.
         days, cost: for the tokens asked for, None where no tokens or no price are known.
         checkpoint_seconds: recommended seconds between checkpoints (Young/Daly); None without a disk speed.
+        remedy: where it does not fit: the smallest change that would make it fit, in words.
         notes: everything a reader should know about how this was predicted (fall-backs, fitted constants).
     """
 
@@ -245,6 +246,7 @@ class Candidate:
     days: float | None = None
     cost: float | None = None
     checkpoint_seconds: float | None = None
+    remedy: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -281,20 +283,3 @@ class Constraints:
     memory_reserve: float = 0.0
     disk_bytes_per_second: float = 2e9
     fewer_nodes: bool = True
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All candidates of one question, best first; those that do not fit follow, each with its reason.
-
-    Attributes:
-        nearest: where nothing fits: the smallest change that would make it possible, in words.
-    """
-
-    candidates: tuple[Candidate, ...]
-    nearest: str = ""
-
-    @property
-    def best(self) -> Candidate | None:
-        """The first candidate that fits."""
-        return next((candidate for candidate in self.candidates if candidate.fits), None)
