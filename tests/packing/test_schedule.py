@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from medscroll.packing.collate import collate_blocks
 from medscroll.packing.dataset import PackedDataset
+from medscroll.packing.order import seeded_permutation
 from medscroll.packing.plan import pack
 from medscroll.packing.schedule import ScheduledBlocks, deal
 from tests.packing.memory_store import MemoryStore, lognormal
@@ -148,6 +149,39 @@ def test_dealing_is_even() -> None:
             loads = costs[places].sum(axis=2)  # [micro, ranks]
             waits[name] = loads.max(axis=1).sum() / loads.mean(axis=1).sum()
         assert waits["dealt"] < 1 + (waits["as drawn"] - 1) * 0.6
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_worst_case_comes_first(layout: tuple[int, int, int], seed: int) -> None:
+    """The heaviest block is in the last micro step of the run's first global batch, at any number of ranks."""
+    plan = BLOCKS.plan
+    data = scheduled(*layout, seed=seed)
+    most = plan.block_lengths.max()
+    assert plan.block_lengths[data.heaviest] == most
+    assert plan.block_squares[data.heaviest] == plan.block_squares[plan.block_lengths == most].max()
+    first = data.dealt(0, 0)
+    assert data.heaviest in first[-1]
+    if layout[2] > 1:
+        assert data.heaviest not in first[:-1]
+        loads = data._costs[first].sum(axis=(1, 2))
+        assert (np.diff(loads) >= 0).all(), "what stands in the last micro step is the heaviest of the batch"
+    # One pair of blocks has changed places, in the first epoch alone.
+    length = plan.num_blocks
+    for epoch in (0, 1):
+        as_drawn = seeded_permutation(length, "blocks", seed, epoch)
+        moved = np.flatnonzero(data.order(epoch) != as_drawn)
+        assert sorted(data.order(epoch).tolist()) == list(range(length))
+        if epoch == 0 and as_drawn[0] != data.heaviest:
+            assert sorted(data.order(epoch)[moved].tolist()) == sorted({data.heaviest, int(as_drawn[0])})
+        else:
+            assert len(moved) == 0
+
+
+def test_evaluation_is_dealt_as_before() -> None:
+    natural = scheduled(2, 2, 3, shuffle=False)
+    loads = natural._costs[natural.dealt(0, 0)].sum(axis=(1, 2))
+    assert (np.diff(loads) <= 0).all()
 
 
 def test_fewer_blocks_than_a_global_batch() -> None:
