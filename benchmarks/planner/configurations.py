@@ -105,7 +105,7 @@ ZERO3 = (
 # Selective recomputation, where this build has --activation_memory
 LEVELS = (
     Run("6b-8L-bf16-32k-attention", "yi-6b", 8, "none", 32768, 8192, level="attention", dtype="bfloat16"),
-    Run("34b-8L-bf16-8k-mlp", "yi-34b", 8, "none", 8192, 8192, level="attention_mlp", dtype="bfloat16", held_out=True),
+    Run("34b-8L-bf16-8k-mlp", "yi-34b", 8, "none", 8192, 8192, level="mlp", dtype="bfloat16", held_out=True),
     Run("67b-4L-bf16-32k-offload", "deepseek-67b", 4, "none", 32768, 32768, level="full_offload", dtype="bfloat16"),
 )
 # A tiny run of each group, for a test of this script on a machine without a GPU
