@@ -155,7 +155,7 @@ def _style() -> str:
         "list-style:none;font-size:13px}.legend i{display:inline-block;width:11px;height:11px;margin-right:6px;"
         "border-radius:2px;vertical-align:-1px}table{border-collapse:collapse;width:100%;margin-top:16px;font-size:14px}"
         "th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--rule);vertical-align:top}"
-        "th{font-weight:600;color:var(--faint)}td.number{text-align:right;font-variant-numeric:tabular-nums;"
+        "th{font-weight:600;color:var(--faint)}.number{text-align:right!important}td.number{text-align:right;font-variant-numeric:tabular-nums;"
         "white-space:nowrap}.notes{font-size:13px;color:var(--faint);padding-left:18px}.scroll{overflow-x:auto}"
         "@media print{main{padding:0;max-width:none}h2{break-after:avoid}svg,table{break-inside:avoid}"
         "body,i,rect{-webkit-print-color-adjust:exact;print-color-adjust:exact}"
@@ -216,7 +216,9 @@ def _memory_bars(candidates: Sequence[Candidate], cluster: Cluster) -> str:
                 )
             at += size
     x = limit / scale * width
-    out.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="22" y2="{height - 4}"/>')
+    for index in range(len(candidates)):
+        top = 26 + index * row
+        out.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 2}" y2="{top + 24}"/>')
     words = f"{limit:.1f} GiB in a GPU"
     out.append(f'<text class="limit-text" x="{min(x + 4, width - 100):.1f}" y="{height - 6}">{words}</text></svg>')
     return "".join(out)
@@ -231,7 +233,8 @@ def _memory_table(best: Candidate) -> str:
     )
     peak = escape(best.memory.moment)
     total = f"<tr><th>in all</th><td class=number>{best.memory.total / GIB:.2f}</td><td>peak: {peak}</td></tr>"
-    return f"<div class=scroll><table><tr><th>part</th><th>GiB</th><th>of what</th></tr>{rows}{total}</table></div>"
+    head = "<tr><th>part</th><th class=number>GiB</th><th>of what</th></tr>"
+    return f"<div class=scroll><table>{head}{rows}{total}</table></div>"
 
 
 def _time_bar(best: Candidate) -> str:
@@ -257,7 +260,10 @@ def _trade_off(points: Sequence[Point]) -> str:
     width, height, left, bottom, top, right = 880, 340, 70, 56, 14, 96
     blocks = sorted({point.block_size for point in points})
     low, high = math.log2(blocks[0]), math.log2(blocks[-1])
-    most = max((point.tokens_per_second for point in points if point.fits), default=1.0) * 1.08 or 1.0
+    most = max((point.tokens_per_second for point in points if point.fits), default=1.0) * 1.04 or 1.0
+    unit = 10 ** math.floor(math.log10(most))
+    tick = next(size * unit for size in (0.25, 0.5, 1, 2, 2.5) if most / (size * unit) <= 5)
+    most = math.ceil(most / tick) * tick
 
     def x_of(block: int) -> float:
         share = (math.log2(block) - low) / (high - low) if high > low else 0.5
@@ -267,8 +273,7 @@ def _trade_off(points: Sequence[Point]) -> str:
         return top + (1 - rate / most) * (height - top - bottom)
 
     out = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="tokens a second by block_size and GPUs">']
-    for tick in range(5):
-        rate = most * tick / 4
+    for rate in (number * tick for number in range(round(most / tick) + 1)):
         out.append(f'<line class="rule" x1="{left}" x2="{width - right}" y1="{y_of(rate):.1f}" y2="{y_of(rate):.1f}"/>')
         out.append(
             f'<text class="faint" x="{left - 8}" y="{y_of(rate) + 4:.1f}" text-anchor="end">{short(rate)}</text>'
@@ -285,13 +290,14 @@ def _trade_off(points: Sequence[Point]) -> str:
         path = " ".join(f"{x_of(point.block_size):.1f},{y_of(point.tokens_per_second):.1f}" for point in fitting)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for point in own:
+            aside = 0 if point.fits else 9 * index  # hollow ones of several series lie beside each other
             y = y_of(point.tokens_per_second) if point.fits else height - bottom
             fill = colour if point.fits else "var(--page)"
             said = f"{gpus} GPUs, {point.block_size:,}: " + (
                 f"{point.tokens_per_second:,.0f} tokens/s" if point.fits else "does not fit"
             )
             out.append(
-                f'<circle cx="{x_of(point.block_size):.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{colour}" '
+                f'<circle cx="{x_of(point.block_size) + aside:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{colour}" '
                 f'stroke-width="2"><title>{escape(f"{said} {point.label}".strip())}</title></circle>'
             )
         if fitting:
@@ -301,7 +307,11 @@ def _trade_off(points: Sequence[Point]) -> str:
             labels.append(at)
             place = f'x="{x_of(fitting[-1].block_size) + 9:.1f}" y="{at:.1f}"'
             out.append(f'<text {place} style="fill:{colour}">{gpus} GPUs</text>')
+    counts = sorted({point.gpus for point in points})
+    nowhere = [str(gpus) for gpus in counts if not any(point.fits for point in points if point.gpus == gpus)]
     hollow = " Hollow: does not fit." if any(not point.fits for point in points) else ""
+    if nowhere:
+        hollow += f" It fits at no block_size on {' or '.join(nowhere)} GPUs."
     caption = f"Each point is the fastest setup that fits at that block_size.{hollow}"
     return f"{''.join(out)}</svg><p class=notes style='padding:0;margin:0'>{caption}</p>"
 
@@ -315,5 +325,5 @@ def _losers(candidates: Sequence[Candidate]) -> str:
         f"<td class=number>{item.memory.total / GIB:.1f}</td><td>{escape(item.reason)}</td></tr>"
         for item in candidates
     )
-    head = "<tr><th>setup</th><th>tokens/s</th><th>GiB</th><th>why</th></tr>"
+    head = "<tr><th>setup</th><th class=number>tokens/s</th><th class=number>GiB</th><th>why</th></tr>"
     return f"<div class=scroll><table>{head}{rows}</table></div>"
