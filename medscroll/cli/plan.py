@@ -52,9 +52,6 @@ class PlanArguments:
     host_memory_gib: float | None = field(
         default=None, metadata={"help": "Memory of one node in GiB; default: 256 a GPU.", "least": 1}
     )
-    calibration_file: str | None = field(
-        default=None, metadata={"help": "Measured runs that correct the plan; default: ~/.cache/medscroll."}
-    )
     table: bool = field(
         default=False, metadata={"help": "Print only the table of block_size against GPUs, as Markdown."}
     )

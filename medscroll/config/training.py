@@ -85,6 +85,13 @@ class TrainingArguments(transformers.TrainingArguments):
         default=False, metadata={"help": "Search for parameters without gradient; decoders have none."}
     )
     disable_tqdm: bool | None = field(default=True, metadata={"help": "HF's own progress bar; medscroll prints lines."})
+    ignore_plan: bool = field(
+        default=False, metadata={"help": "Start also where the plan says that the run cannot fit into the GPUs."}
+    )
+    calibration_file: str | None = field(
+        default=None,
+        metadata={"help": "Pairs of plan and measured run, written and read; default: ~/.cache/medscroll."},
+    )
     seed: int = field(default=42, metadata={"help": "Seed of weights, order of blocks and dropout."})
     started: bool = field(default=False, init=False, repr=False)
 

@@ -226,7 +226,7 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
     config = attempt(load_config, shape_arguments(flags.model_args))
     tokens = attempt(parse_tokens, plan_args.tokens) if plan_args.tokens else None
     batch = attempt(parse_tokens, plan_args.global_batch_tokens) if plan_args.global_batch_tokens else None
-    pairs = attempt(read_pairs, plan_args.calibration_file) or []
+    pairs = attempt(read_pairs, flags.training.calibration_file) or []
     lengths = attempt(read_lengths, flags.data_args.data_dir) if flags.data_args.data_dir else None
     if plan_args.days is not None and plan_args.days <= 0:
         problems.append(ConfigError(f"--days {plan_args.days:g} leaves no time", "--days"))
@@ -258,7 +258,7 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
         tokens=tokens,
         trust_remote_code=flags.model_args.trust_remote_code,
         pairs=pairs,
-        pairs_file=str(plan_args.calibration_file or default_file()),
+        pairs_file=str(flags.training.calibration_file or default_file()),
     )
     sources = read_sources(flags.data_args.data_dir) if flags.data_args.data_dir else ()
     return question, sources

@@ -7,14 +7,20 @@ What was given is fixed, what was left out is searched. Names of flags that only
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medscroll.config.arguments import AdapterArguments, ModelArguments
 from medscroll.config.presets import is_preset, load_preset
 from medscroll.config.training import TrainingArguments
 from medscroll.engine.deepspeed import load_deepspeed
+from medscroll.engine.plan_check import RunPlan, plan_run
+from medscroll.engine.topology import Topology
+from medscroll.packing.schedule import ScheduledBlocks
 from medscroll.planning.candidate import Constraints, TrainingSetup
 from medscroll.planning.cluster import Cluster
+
+if TYPE_CHECKING:
+    import torch
 
 
 def shape_arguments(model_args: ModelArguments) -> ModelArguments:
@@ -173,6 +179,42 @@ def setup_of_run(
         attn_backend=attn_backend,
         liger=liger,
     )
+
+
+def plan_of_run(
+    model_args: ModelArguments,
+    adapters: AdapterArguments,
+    args: TrainingArguments,
+    *,
+    config: Any,
+    parameters: int,
+    schedule: ScheduledBlocks,
+    place: Topology,
+    device: torch.device,
+    weight_dtype: str,
+    attn_backend: str,
+) -> RunPlan:
+    """The plan of the run that these flags start on this machine; an empty one on a CPU. No collective."""
+
+    def make_setup(cluster: Cluster) -> TrainingSetup:
+        plan = schedule.dataset.plan
+        tokens = max(1, int(plan.block_lengths.sum()))
+        mean = float(plan.block_squares.sum()) / tokens if schedule.dataset.document_mask else None
+        return setup_of_run(
+            config,
+            parameters,
+            cluster,
+            model_args,
+            adapters,
+            args=args,
+            block_size=int(plan.block_lengths.max(initial=1)),
+            document_length=mean,
+            weight_dtype=weight_dtype,
+            attn_backend=attn_backend,
+            liger=bool(args.use_liger_kernel),
+        )
+
+    return plan_run(make_setup, device, place.nodes, place.local_world_size, args.calibration_file)
 
 
 def _device(zero: dict[str, Any], key: str) -> bool:

@@ -116,13 +116,15 @@ def last_of_each_run(pairs: Sequence[Pair]) -> list[Pair]:
     """Of consecutive pairs of one run (steps 3 and 20 of the same setup) only the later."""
     kept: list[Pair] = []
     for pair in pairs:
-        same = kept and dataclasses.replace(kept[-1], step=0, measured_bytes=1, measured_seconds=1.0) == (
-            dataclasses.replace(pair, step=0, measured_bytes=1, measured_seconds=1.0)
-        )
+        same = kept and _identity(kept[-1]) == _identity(pair)
         if same and kept[-1].step < pair.step:
             kept.pop()
         kept.append(pair)
     return kept
+
+
+def _identity(pair: Pair) -> Pair:
+    return dataclasses.replace(pair, step=0, measured_bytes=1, measured_seconds=0.0, predicted_seconds=0.0)
 
 
 def ratios(pairs: Sequence[Pair], setup: TrainingSetup, gpu: str) -> tuple[float, float, int]:

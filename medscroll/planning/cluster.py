@@ -271,3 +271,35 @@ def read_measured(path: str | Path, catalogue: Catalogue | None = None) -> Clust
         disk_bandwidth=float(found.get("disk_bytes_per_second") or 2e9),
         notes=tuple(notes),
     )
+
+
+def cluster_here(device_name: str, memory: int, nodes: int, gpus_per_node: int) -> Cluster:
+    """The cluster that a run finds itself on, as its driver names it; an unknown GPU has its memory and no speed.
+
+    Args:
+        device_name: of `torch.cuda.get_device_name`.
+        memory: bytes of one GPU, of `torch.cuda.mem_get_info`.
+    """
+    import psutil
+
+    catalogue = Catalogue()
+    gpu = catalogue.gpu_of_device(device_name, memory)
+    notes = []
+    if gpu is None:
+        notes.append(f"the GPU {device_name!r} is not in the list: its speed is taken to be that of an A100")
+        usual = catalogue.gpu("A100-80G")
+        gpu = dataclasses.replace(usual, name=device_name, memory=memory, source="the driver")
+    match = _UPLINK.match(gpu.usual_link)
+    assert match is not None
+    link, ports = catalogue.link(match["link"]), int(match["count"] or gpus_per_node)
+    return Cluster(
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        gpu=gpu,
+        uplink=link,
+        uplinks=ports,
+        bus_bandwidth=gpu.bus_bandwidth,
+        node_bandwidth=link.bandwidth * ports if nodes > 1 else float("inf"),
+        host_memory=int(psutil.virtual_memory().total),
+        notes=tuple(notes),
+    )
