@@ -192,13 +192,11 @@ def answer_question(plan_args: Any, flags: Flags) -> Answer:
     answer = Answer(question, candidates)
     if plan_args.days is not None or plan_args.budget is not None:
         if question.tokens is None and answer.best.fits:
-            answer.affordable = affordable(
-                answer.best,
-                days=plan_args.days,
-                budget=plan_args.budget,
-                price=question.cluster.price,
-                sources=sources,
-            )
+            limits = {"days": plan_args.days, "budget": plan_args.budget, "price": question.cluster.price}
+            fitting = [item for item in candidates if item.fits]
+            most = max(fitting, key=lambda item: affordable(item, **limits).tokens)  # the first of equals: the fastest
+            answer.candidates = [most, *(item for item in candidates if item is not most)]
+            answer.affordable = affordable(most, **limits, sources=sources)
         elif question.tokens is not None:
             answer.candidates, answer.verdicts = within_limits(candidates, plan_args.days, plan_args.budget, question)
     return answer
@@ -315,9 +313,13 @@ def within_limits(
     words = f"{asked}: no. The fastest takes {fastest.days:,.1f} days"
     if fastest.cost is not None:
         words += f" and {fastest.cost:,.0f} {question.cluster.currency}"
+    tokens = float(question.tokens or 0)
     if days is not None and fastest.days is not None and fastest.days > days:
         nodes = -(-fastest.setup.nodes * fastest.days // days)
-        words += f"; about {nodes:.0f} nodes, or {short((question.tokens or 0) * days / fastest.days)} tokens, would do"
+        words += f"; the days hold {short(tokens * days / fastest.days)} tokens, or take about {nodes:.0f} nodes"
+    cheapest = min(fitting, key=lambda item: item.cost or 0.0)
+    if budget is not None and cheapest.cost is not None and cheapest.cost > budget:
+        words += f"; the money buys {short(tokens * budget / cheapest.cost)} tokens"
     return candidates, [words]
 
 
