@@ -9,11 +9,16 @@ assumed and not fitted to measured runs is said in the notes of every plan. Cost
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import importlib.util
 import math
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
+from medscroll.errors import missing_package
 from medscroll.planning.candidate import Disk, HostMemory, MemoryBreakdown, NetworkBytes, TimeBreakdown, TrainingSetup
 from medscroll.planning.cluster import Cluster
 from medscroll.planning.compute import ModelFlops, model_flops
@@ -30,6 +35,14 @@ NOTES = (
 )
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the notices of transformers and peft about a model that is only looked at."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 @functools.lru_cache(maxsize=64)
 def trainable_parameters(config: str, rank: int, targets: str) -> int:
     """Parameters of LoRA adapters on a model, counted on the meta device at two and three layers."""
@@ -40,7 +53,10 @@ def trainable_parameters(config: str, rank: int, targets: str) -> int:
         model = build_on_meta(shape, layers)
         return sum(item.numel() for item in model.parameters() if item.requires_grad)
 
-    low, high = count(2), count(3)
+    if importlib.util.find_spec("peft") is None:
+        raise missing_package("peft", "lora", "a plan with --use_peft")
+    with quiet():
+        low, high = count(2), count(3)
     layers = int(config_from_json(config).get_text_config().num_hidden_layers)
     return low + (layers - 2) * (high - low)
 
@@ -103,7 +119,8 @@ def memory_of(setup: TrainingSetup) -> MemoryBreakdown:
         fused_loss=setup.fused_loss,
     )
     layers = int(setup.config.get_text_config().num_hidden_layers)
-    regions = live_regions(shape, layers).peaks
+    with quiet():
+        regions = live_regions(shape, layers).peaks
     keeps = stage <= 1 and setup.accumulation == 1 and not wide
     if keeps:
         name = max(regions, key=lambda item: regions[item].kept_total)

@@ -216,7 +216,7 @@ def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: 
 
 
 def smallest_change(setup: TrainingSetup, cluster: Cluster) -> str:
-    """The first change that fits, as a flag: less in a micro step, more sharding, a shorter block, offload, more nodes."""
+    """The first change that fits, as flags: smaller micro steps, more sharding, shorter blocks, offload, nodes."""
     trials: list[tuple[str, TrainingSetup, Cluster]] = []
 
     def add(words: str, machines: Cluster | None = None, **changes: Any) -> None:

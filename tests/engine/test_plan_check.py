@@ -83,6 +83,30 @@ def test_on_a_cpu_there_is_no_plan() -> None:
     assert plan.judge(ignore=False) == []
 
 
+def test_on_a_gpu_the_plan_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a driver that says it is an H100: the real prediction of the real setup."""
+    from tests.planning.test_search import setup as real_setup
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * GIB, 79 * GIB))
+    device, pairs = torch.device("cuda", 0), str(tmp_path / "none.jsonl")
+    plan = plan_run(lambda cluster: real_setup(nodes=cluster.nodes), device, 2, 8, pairs)
+    assert plan.missing == ""
+    assert plan.cluster is not None
+    assert (plan.cluster.ranks, plan.cluster.gpu.memory) == (16, 79 * GIB)
+    assert "Plan:" in plan.judge(ignore=False)[0]
+    huge = plan_run(lambda cluster: real_setup(micro_batch=64), device, 1, 8, pairs)
+    with pytest.raises(CapacityError, match="cannot fit") as error:
+        huge.judge(ignore=False)
+    assert "--per_device_train_batch_size 1" in str(error.value)
+
+    def broken(cluster: Any) -> Any:
+        raise RuntimeError("an odd model")
+
+    missing = plan_run(broken, device, 1, 8, pairs)
+    assert missing.judge(ignore=False) == ["NOTE: this run has no plan: RuntimeError: an odd model"]
+
+
 class FakeMeter:
     """A GPU whose clock and memory are set by the test."""
 
