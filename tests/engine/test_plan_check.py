@@ -89,6 +89,7 @@ def test_on_a_gpu_the_plan_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * GIB, 79 * GIB))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=2048 * GIB))
     device, pairs = torch.device("cuda", 0), str(tmp_path / "none.jsonl")
     plan = plan_run(lambda cluster: real_setup(nodes=cluster.nodes), device, 2, 8, pairs)
     assert plan.missing == ""
