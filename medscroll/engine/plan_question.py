@@ -323,10 +323,9 @@ def within_limits(
     return candidates, [words]
 
 
-def trade_off(question: Question, best: Candidate) -> list[Point]:
+def trade_off(question: Question) -> list[Point]:
     """The fastest setup for each block_size and number of GPUs."""
-    positions = int(question.config.get_text_config().max_position_embeddings)
-    blocks = sorted({*(block for block in BLOCKS if block <= max(positions, question.block_size)), question.block_size})
+    blocks = sorted({*BLOCKS, question.block_size})
     counts = sorted({question.cluster.nodes, *(n for n in (1, 2, 4, 8, 16, 32) if n <= question.cluster.nodes)})
     fixed = question.constraints.document_length is not None
     points = []
@@ -355,7 +354,7 @@ def print_answer(answer: Answer, *, table: bool) -> None:
 
 def trade_off_table(answer: Answer) -> str:
     """block_size against GPUs: tokens a second of all GPUs, or that it does not fit; Markdown."""
-    points = trade_off(answer.question, answer.best)
+    points = trade_off(answer.question)
     blocks = sorted({point.block_size for point in points})
     lines = [
         "| GPUs | " + " | ".join(f"{block:,}" for block in blocks) + " |",
@@ -394,10 +393,18 @@ def write_answer(
         written = write_run(folder, best, question.cluster, given, accepted=accepted, command=command, price=price)
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "plan.html"
+    positions = int(getattr(question.config.get_text_config(), "max_position_embeddings", 0) or 0)
     title = f"{question.model_name} on {question.cluster.name}, block_size {question.block_size:,}"
     notes = [*question.cluster.notes, *answer.verdicts, f"Made by: {command}"]
     page.write_text(
-        plan_page(answer.candidates, question.cluster, trade_off(question, best), title=title, notes=notes),
+        plan_page(
+            answer.candidates,
+            question.cluster,
+            trade_off(question),
+            title=title,
+            notes=notes,
+            positions=positions,
+        ),
         encoding="utf-8",
     )
     return [*written, page]

@@ -28,7 +28,7 @@ PARTS = {
     "logits": ("logits and loss", "#b3344c", "#e8708a"),
     "communication_buffers": ("buffers of communication", "#1f8a8a", "#4fc0c0"),
     "cuda_context": ("CUDA context", "#6b7280", "#9ca3af"),
-    "allocator_slack": ("slack of the allocator (fitted)", "#c3c8d0", "#4b5563"),
+    "allocator_slack": ("slack of the allocator (assumed)", "#c3c8d0", "#4b5563"),
 }
 TIMES = {
     "matmul": ("matrix products", "#1f5fa8", "#5b9be0"),
@@ -93,6 +93,7 @@ def plan_page(
     *,
     title: str,
     notes: Sequence[str] = (),
+    positions: int = 0,
     shown: int = 8,
 ) -> str:
     """The HTML of a plan; `candidates` in the order of their rank, at least one.
@@ -101,6 +102,7 @@ def plan_page(
         points: of the trade-off plot; without any the plot is left out.
         title: model and cluster, for the heading.
         notes: sentences below everything: assumptions, sources, calibration.
+        positions: of the model, named where the plot goes beyond them; 0: unknown.
         shown: how many candidates get a bar.
     """
     best = candidates[0]
@@ -117,7 +119,7 @@ def plan_page(
         _legend([part for part in TIMES if getattr(best.time, part) > 0], TIMES),
     ]
     if points:
-        body += ["<h2>block_size against speed against GPUs</h2>", _trade_off(points)]
+        body += ["<h2>block_size against speed against GPUs</h2>", _trade_off(points, positions)]
     body += ["<h2>Why the others lost</h2>", _losers(candidates[1:shown])]
     listed = "".join(f"<li>{escape(note)}</li>" for note in [*best.notes, *notes])
     body.append(f"<h2>How this was predicted</h2><ul class=notes>{listed}</ul>")
@@ -256,7 +258,7 @@ def _time_bar(best: Candidate) -> str:
     return f"{''.join(out)}</svg><p class=notes style='padding:0;margin:6px 0 0'>{escape(words)}</p>"
 
 
-def _trade_off(points: Sequence[Point]) -> str:
+def _trade_off(points: Sequence[Point], positions: int) -> str:
     width, height, left, bottom, top, right = 880, 340, 70, 56, 14, 96
     blocks = sorted({point.block_size for point in points})
     low, high = math.log2(blocks[0]), math.log2(blocks[-1])
@@ -312,6 +314,8 @@ def _trade_off(points: Sequence[Point]) -> str:
     hollow = " Hollow: does not fit." if any(not point.fits for point in points) else ""
     if nowhere:
         hollow += f" It fits at no block_size on {' or '.join(nowhere)} GPUs."
+    if positions and blocks[-1] > positions:
+        hollow += f" Documents longer than the model's {positions:,} positions need --rope_scaling or --rope_theta."
     caption = f"Each point is the fastest setup that fits at that block_size.{hollow}"
     return f"{''.join(out)}</svg><p class=notes style='padding:0;margin:0'>{caption}</p>"
 

@@ -177,7 +177,8 @@ def use_liger(model: nn.Module, *, fused_loss: bool, compute: torch.dtype) -> li
                 lambda self, x: self.down_proj(_SiluMul.apply(self.gate_proj(x), self.up_proj(x))), module
             )
             replaced.add("SwiGLU")
-    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal: Any = model
+    causal = causal.get_base_model() if hasattr(causal, "get_base_model") else causal
     if fused_loss:
         replaced.add("fused loss")
 
@@ -202,6 +203,7 @@ def quantise(model: nn.Module, keep: tuple[str, ...] = ("lm_head",)) -> int:
             if "lora_" in name:
                 continue
             outputs = module.out_features
-            module.forward = types.MethodType(lambda self, x, n=outputs: _Dequantised.apply(x, n), module)
+            taking: Any = types.MethodType(lambda self, x, n=outputs: _Dequantised.apply(x, n), module)
+            module.forward = taking  # type: ignore[method-assign]
             weights += module.weight.numel()
     return weights

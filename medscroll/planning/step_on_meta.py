@@ -77,7 +77,8 @@ class _Autocast(TorchFunctionMode):
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        self.dtype, self.cache, self.caching = dtype, {}, True
+        self.dtype, self.caching = dtype, True
+        self.cache: dict[int, torch.Tensor] = {}
         self.functions = {nn.functional.linear, torch.matmul, torch.Tensor.matmul, torch.bmm}
 
     def _cast(self, value: Any) -> Any:
