@@ -212,7 +212,7 @@ def time_of(setup: TrainingSetup, cluster: Cluster) -> tuple[TimeBreakdown, Netw
     ours = trained(setup) / (setup.ranks if setup.engine == "deepspeed" and setup.zero_stage else 1)
     host, optimizer = 0.0, 28.0 * ours / gpu.memory_bandwidth
     if setup.offload_optimizer:
-        host = 2 * 2.0 * ours / (0.7 * gpu.pcie_bandwidth)
+        host = (micro_steps + 1) * 2.0 * ours / (0.7 * gpu.pcie_bandwidth)  # gradients out, new weights back
         optimizer = 28.0 * ours * setup.gpus_per_node / 100e9  # CPU Adam at 100 GB/s a node, assumed
     if setup.offload_parameters:
         host += micro_steps * 4.0 * setup.parameters / setup.ranks / (0.7 * gpu.pcie_bandwidth)

@@ -1,6 +1,6 @@
 """The search over setups of one model on one cluster, the prediction of one setup, and the smallest change that fits.
 
-Over: engine and ZeRO stage, micro batch, recomputation, hpZ, number of nodes; offload where nothing fits without.
+Over: engine and ZeRO stage, micro batch, recomputation, hpZ, offload, number of nodes.
 Accumulation follows from the tokens of a global batch. Of every combination of nodes, stage and hpZ the fastest that
 fits and the smallest that does not are kept. Cost: a second for every number of tokens of a row, remembered.
 """
@@ -95,13 +95,11 @@ def plan_training(
     if fixed.fewer_nodes:
         counts = sorted({cluster.nodes, *(n for n in (1, 2, 4, 8, 16, 32, 64) if n < cluster.nodes)}, reverse=True)
     found: list[Candidate] = []
-    for offload in (False, True):
+    for offload in (False, True) if fixed.offload_optimizer is None else (False,):
         for nodes in counts:
             machines = cluster.with_nodes(nodes)
             for base in _bases(config, model_name, parameters, machines, fixed, block_size, offload=offload):
                 found += _best_of(base, machines, fixed, tokens)
-        if any(item.fits for item in found) or fixed.offload_optimizer is not None:
-            break
     found.sort(key=lambda item: (not item.fits, -item.time.tokens_per_second if item.fits else item.memory.total))
     best = found[0]
     out = []
@@ -130,6 +128,8 @@ def _bases(
 ) -> Iterator[TrainingSetup]:
     """One setup for each engine, stage and hpZ group that the constraints leave open."""
     engines = [(fixed.engine, fixed.zero_stage)] if fixed.engine or fixed.zero_stage is not None else []
+    if offload and fixed.zero_options and not fixed.offload_optimizer:
+        return  # a DeepSpeed configuration was given, without offload
     if not engines:
         engines = [("deepspeed", stage) for stage in ((1, 2, 3) if cluster.ranks > 1 else (2,))]
         engines += [("trainer", 0)] if fixed.lora_rank and cluster.ranks == 1 else []
@@ -139,6 +139,8 @@ def _bases(
         groups = [fixed.hpz_group] if fixed.hpz_group else [1]
         if level == 3 and not fixed.hpz_group and cluster.nodes > 1 and cluster.gpus_per_node > 1 and not offload:
             groups.append(cluster.gpus_per_node)
+        if offload and level < 2:
+            continue
         for group in groups:
             options = fixed.zero_options or _options(level, hidden)
             offloads = fixed.offload_optimizer if fixed.offload_optimizer is not None else offload and level >= 2
