@@ -49,7 +49,7 @@ ENGLISH = {
     "fits_at": "{gpus} GPUs to a block_size of {block:,}",
     "nothing": "none of these sizes",
     "binds": "- **Network, {gpu}**: {list}.",
-    "binds_at": "{link} binds in {count} of {all} plans that fit",
+    "binds_at": "{link} binds in {count} of {all} fastest plans and costs at most {loss:.0%} against 8xNDR",
     "hides": "- **Hidden behind computing, {gpu}**: with ZeRO-3 a GPU must hold at least so many tokens a "
     "micro step: {list}.",
     "small": "- **Where nothing fits**: {list}.",
@@ -70,7 +70,7 @@ CHINESE = {
     "fits_at": "{gpus} 张可到 block_size {block:,}",
     "nothing": "这些规模都不行",
     "binds": "- **网络，{gpu}**：{list}。",
-    "binds_at": "{link} 在 {all} 个装得下的方案中有 {count} 个成为瓶颈",
+    "binds_at": "{link} 在 {all} 个最快方案中有 {count} 个成为瓶颈，比 8xNDR 最多慢 {loss:.0%}",
     "hides": "- **被计算掩盖，{gpu}**：用 ZeRO-3 时每卡每个 micro step 至少要有这么多 token：{list}。",
     "small": "- **装不下时**：{list}。",
 }
@@ -132,7 +132,9 @@ def summary(cells: dict[tuple[str, int, int, str], Candidate], words: dict[str, 
             own = [cells[gpu, nodes, block, link] for nodes in NODES for block in BLOCKS]
             own = [item for item in own if item.fits]
             count = sum(item.binding == "network" for item in own)
-            bound.append(words["binds_at"].format(link=link, count=count, all=len(own)))
+            pairs = [(cells[gpu, n, b, link], cells[gpu, n, b, LINKS[-1]]) for n in NODES for b in BLOCKS]
+            losses = [1 - a.time.tokens_per_second / b.time.tokens_per_second for a, b in pairs if a.fits and b.fits]
+            bound.append(words["binds_at"].format(link=link, count=count, all=len(own), loss=max(losses, default=0.0)))
         lines.append(words["binds"].format(gpu=gpu, list=comma.join(bound)))
         hiding = []
         for link in LINKS:
