@@ -125,6 +125,13 @@ class TrainingArguments(transformers.TrainingArguments):
         default=0.25,
         metadata={"help": "Alert where uncovered communication takes more of a step than this.", "least": 0, "most": 1},
     )
+    ignore_plan: bool = field(
+        default=False, metadata={"help": "Start also where the plan says that the run cannot fit into the GPUs."}
+    )
+    calibration_file: str | None = field(
+        default=None,
+        metadata={"help": "Pairs of plan and measured run, written and read; default: ~/.cache/medscroll."},
+    )
     seed: int = field(default=42, metadata={"help": "Seed of weights, order of blocks and dropout."})
     started: bool = field(default=False, init=False, repr=False)
 

@@ -24,6 +24,8 @@ from medscroll.engine.callbacks import Progress, TimedCheckpoint
 from medscroll.engine.deepspeed import join_deepspeed, load_deepspeed, single_process_environment, zero_stage
 from medscroll.engine.defaults import Choice, Situation, fill_defaults
 from medscroll.engine.monitoring import MonitorSettings, RunMonitor, watched
+from medscroll.engine.plan_check import Meter, PlanCheck
+from medscroll.engine.plan_setup import plan_of_run
 from medscroll.engine.plot import plot_loss
 from medscroll.engine.run_folder import EventLog, environment, write_config, write_json
 from medscroll.engine.step_record import StepRecord
@@ -112,25 +114,43 @@ def run_session(
         write_json(output_dir / "environment.json", environment())
     say("\n".join(["Chosen automatically (give the flag to change it):", *[f"  {c}" for c in setup.choices]]))
     say(batch_in_words(schedule, args, place.world_size))
-
-    open_process_group(args, deepspeed)
-    model = build_model(
+    plan = plan_of_run(
         model_args,
         adapters,
-        data.config,
-        dtype=setup.dtype,
+        args,
+        parameters=parameters,
+        schedule=schedule,
+        config=data.config,
+        place=place,
         device=device,
+        weight_dtype=str(setup.dtype).removeprefix("torch."),
         attn_backend=setup.attn_backend,
-        seed=args.seed,
-        gradient_checkpointing=setup.level.recomputes,
     )
-    row_tokens = data.train.plan.block_size * args.per_device_train_batch_size
-    apply_level(model, setup.level, row_bytes=row_tokens * data.config.get_text_config().hidden_size * setup.element)
+    for line in plan.judge(ignore=args.ignore_plan):
+        say(line)
+
+    open_process_group(args, deepspeed)
+    with plan.explains_out_of_memory():
+        model = build_model(
+            model_args,
+            adapters,
+            data.config,
+            dtype=setup.dtype,
+            device=device,
+            attn_backend=setup.attn_backend,
+            seed=args.seed,
+            gradient_checkpointing=setup.level.recomputes,
+        )
+        row_tokens = data.train.plan.block_size * args.per_device_train_batch_size
+        apply_level(model, setup.level, row_bytes=row_tokens * data.config.get_text_config().hidden_size * setup.element)
     trainer = make_trainer(data, args, model, schedule=schedule, flops=flops, place=place, device=device)
+    if plan.candidate is not None:
+        meter = Meter(device)
+        trainer.add_callback(PlanCheck(plan, trainer.record, args.calibration_file, meter, place.world_size))
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
         say(f"resuming from {resume}")
-    with watched(trainer.monitor):
+    with watched(trainer.monitor), plan.explains_out_of_memory():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         trainer.save_model()
         if data.validation is not None:

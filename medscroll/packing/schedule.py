@@ -7,6 +7,9 @@ with fillers, so its content depends on plan, G, seed and epoch, not on the numb
 Inside a global batch the blocks are dealt: ranks wait for each other in every micro step, so blocks of like cost share a micro step, and among the
 ranks of a micro step the next heaviest block goes to the lightest rank with a free place (ties: to the rank that had
 least in the micro steps before).
+The heaviest block (most tokens, of those the largest sum of squared pieces) changes places with the first block of
+epoch 0, and its global batch, the first of the run, is dealt with the heaviest rows in the last micro step: whatever
+memory the run needs it needs there, when gradients of the batch are already held, and not hours later.
 Position i of the epoch is global batch i // G, micro step, rank and slot as accelerate's `BatchSamplerShard` reads a
 sequential sampler: batches of `per_device_batch` go to the ranks in turn.
 
@@ -75,6 +78,7 @@ class ScheduledBlocks:
     Attributes:
         num_fillers: fillers at the end of every epoch.
         global_batch: G.
+        heaviest: the block that needs most memory; -1 where there is none.
     """
 
     def __init__(
@@ -101,6 +105,11 @@ class ScheduledBlocks:
             self._blocks = np.sort(seeded_permutation(plan.num_blocks, "choice", seed)[:max_blocks])
         squares = plan.block_squares if dataset.document_mask else plan.block_lengths**2
         self._costs = squares + linear_cost * plan.block_lengths  # [blocks]
+        self.heaviest = FILLER
+        if len(self._blocks):
+            self.heaviest = int(
+                self._blocks[np.lexsort((-squares[self._blocks], -plan.block_lengths[self._blocks]))[0]]
+            )
         self._order_of: tuple[int, np.ndarray] | None = None
         self._dealt: tuple[int, int, np.ndarray] | None = None
         self.epoch = 0
@@ -134,7 +143,11 @@ class ScheduledBlocks:
         if self._order_of is None or self._order_of[0] != epoch:
             drawn = self._blocks[seeded_permutation(len(self._blocks), "blocks", self.seed, epoch)]
             squares = self.dataset.plan.block_squares[drawn]
-            self._order_of = (epoch, even_batches(drawn, squares, self.global_batch, "lot", self.seed, epoch))
+            order = even_batches(drawn, squares, self.global_batch, "lot", self.seed, epoch)
+            if epoch == 0 and len(order):
+                place = int(np.flatnonzero(order == self.heaviest)[0])
+                order[[0, place]] = order[[place, 0]]
+            self._order_of = (epoch, order)
         return self._order_of[1]
 
     def blocks_of_step(self, epoch: int, step: int) -> np.ndarray:
@@ -149,13 +162,16 @@ class ScheduledBlocks:
             rows[: len(content)] = content
             costs = np.zeros(self.global_batch)
             costs[: len(content)] = self._costs[content]
+            worst_case = self.shuffle and epoch == step == 0 and len(content) > 0
+            if worst_case:  # the heaviest block goes with the costliest rows, whatever its own cost
+                costs[: len(content)][content == self.heaviest] = costs.max() + 1
             places = deal(
                 costs,
                 ranks=self.ranks,
                 per_device_batch=self.per_device_batch,
                 accumulation=self.accumulation,
             )
-            self._dealt = (epoch, step, rows[places])
+            self._dealt = (epoch, step, rows[places[::-1]] if worst_case else rows[places])
         return self._dealt[2]
 
     def block_at(self, position: int) -> int:

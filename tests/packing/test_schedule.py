@@ -183,6 +183,40 @@ def test_ranks_wait_little_for_long_rows() -> None:
     assert found["dealt"] >= 0.95 > found["undealt"] + 0.05
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_worst_case_comes_first(layout: tuple[int, int, int], seed: int) -> None:
+    """The heaviest block is in the last micro step of the run's first global batch, at any number of ranks."""
+    plan = BLOCKS.plan
+    data = scheduled(*layout, seed=seed)
+    most = plan.block_lengths.max()
+    assert plan.block_lengths[data.heaviest] == most
+    assert plan.block_squares[data.heaviest] == plan.block_squares[plan.block_lengths == most].max()
+    first = data.dealt(0, 0)
+    assert data.heaviest in first[-1]
+    if layout[2] > 1:
+        assert data.heaviest not in first[:-1]
+        loads = data._costs[first].sum(axis=(1, 2))
+        assert (np.diff(loads) >= 0).all(), "what stands in the last micro step is the heaviest of the batch"
+    # One pair of blocks has changed places, in the first epoch alone.
+    length = plan.num_blocks
+    for epoch in (0, 1):
+        drawn = seeded_permutation(length, "blocks", seed, epoch)
+        as_drawn = even_batches(drawn, plan.block_squares[drawn], data.global_batch, "lot", seed, epoch)
+        moved = np.flatnonzero(data.order(epoch) != as_drawn)
+        assert sorted(data.order(epoch).tolist()) == list(range(length))
+        if epoch == 0 and as_drawn[0] != data.heaviest:
+            assert sorted(data.order(epoch)[moved].tolist()) == sorted({data.heaviest, int(as_drawn[0])})
+        else:
+            assert len(moved) == 0
+
+
+def test_evaluation_is_dealt_as_before() -> None:
+    natural = scheduled(2, 2, 3, shuffle=False)
+    loads = natural._costs[natural.dealt(0, 0)].sum(axis=(1, 2))
+    assert (np.diff(loads) <= 0).all()
+
+
 def test_fewer_blocks_than_a_global_batch() -> None:
     store = MemoryStore([3, 4])
     data = ScheduledBlocks(
