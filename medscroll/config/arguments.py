@@ -152,7 +152,7 @@ class PrepareArguments:
     deidentify: str | None = field(
         default=None,
         metadata={
-            "help": "Personal data: replace by typed placeholders, or only report (audit); default: by --corpus_config.",
+            "help": "Personal data: replace by typed placeholders, or report only (audit); default: --corpus_config's.",
             "choices": ["off", "audit", "replace"],
         },
     )

@@ -31,9 +31,7 @@ STAGED = "staged"
 _LINKED = ("rejects", "examples", "audit")
 
 
-def write_signatures(
-    states: Sequence[TaskState], output_dir: Path, pipeline: Pipeline, num_workers: int
-) -> None:
+def write_signatures(states: Sequence[TaskState], output_dir: Path, pipeline: Pipeline, num_workers: int) -> None:
     """Makes the signatures of every shard of these tasks, for every corpus step, where they are not there already."""
     jobs = [
         (step, output_dir, name, digest(f"{state.fingerprint}/{name}/{sizes}/{step.version}/{step.fingerprint()}"))

@@ -347,9 +347,7 @@ def _read_parquet(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterat
             file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
             schema = file.schema_arrow
             check_fields(schema.names, options, path)
-            name = options.text_field or (
-                "" if options.text_template else choose_field(schema.names, None, path)
-            )
+            name = options.text_field or ("" if options.text_template else choose_field(schema.names, None, path))
             kind = schema.field(name).type if name else pa.string()
             if not (pa.types.is_string(_plain(kind)) or kind == pa.null()):
                 raise DataError(

@@ -168,9 +168,7 @@ def write_documents(
     return summary
 
 
-def _run(
-    todo: list[Task], root: Path, pipeline: Pipeline, num_workers: int, report: _Reporter
-) -> list[TaskState]:
+def _run(todo: list[Task], root: Path, pipeline: Pipeline, num_workers: int, report: _Reporter) -> list[TaskState]:
     if num_workers > 1 and len(todo) > 1:
         before = report.done
         jobs = [(task, root, pipeline) for task in todo]

@@ -118,9 +118,7 @@ def _state_path(output_dir: Path, index: int) -> Path:
     return output_dir / "documents" / ".state" / f"{index:06d}.json"
 
 
-def run_task(
-    task: Task, output_dir: Path, pipeline: Pipeline, on_bytes: Callable[[int], None] = _count
-) -> TaskState:
+def run_task(task: Task, output_dir: Path, pipeline: Pipeline, on_bytes: Callable[[int], None] = _count) -> TaskState:
     """Reads what is left of a task, passes it through the steps and returns the task's state.
 
     Raises:

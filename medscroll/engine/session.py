@@ -36,9 +36,9 @@ from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
-from medscroll.monitor.traffic import enable_recorder
 from medscroll.model.recompute import apply_level
 from medscroll.model.rounding import StochasticAdamW
+from medscroll.monitor.traffic import enable_recorder
 from medscroll.packing.cost import linear_cost
 from medscroll.packing.cursor import Cursor
 from medscroll.packing.dataset import PackedDataset
@@ -142,7 +142,9 @@ def run_session(
             gradient_checkpointing=setup.level.recomputes,
         )
         row_tokens = data.train.plan.block_size * args.per_device_train_batch_size
-        apply_level(model, setup.level, row_bytes=row_tokens * data.config.get_text_config().hidden_size * setup.element)
+        apply_level(
+            model, setup.level, row_bytes=row_tokens * data.config.get_text_config().hidden_size * setup.element
+        )
     trainer = make_trainer(data, args, model, schedule=schedule, flops=flops, place=place, device=device)
     if plan.candidate is not None:
         meter = Meter(device)
@@ -217,7 +219,7 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
         args.use_cpu, args.dataloader_pin_memory = True, False
     choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
     choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
-    step = training_step(data, args, context, dtype, computing, liger.use)
+    step = training_step(data, args, context, (dtype, computing), liger=liger.use)
     level, level_choice = choose_level(args, step, room_here(device, context.place.local_world_size))
     choices.append(level_choice)
     rounding = choose_rounding(
@@ -231,11 +233,19 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
 
 
 def training_step(
-    data: StageData, args: TrainingArguments, context: Context, dtype: torch.dtype, computing: torch.dtype, liger: bool
+    data: StageData,
+    args: TrainingArguments,
+    context: Context,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    *,
+    liger: bool,
 ) -> Step:
-    """The memory-relevant facts of a step, for `planning.activations`."""
+    """The memory-relevant facts of a step, for `planning.activations`; `dtypes`: of the weights, of computation."""
+    dtype, computing = dtypes
     adapters, trainable = context.adapters, context.parameters
-    weight_bytes = 0.56 if adapters.qlora or adapters.load_in_4bit else 1.06 if adapters.load_in_8bit else dtype.itemsize
+    weight_bytes = (
+        0.56 if adapters.qlora or adapters.load_in_4bit else 1.06 if adapters.load_in_8bit else dtype.itemsize
+    )
     shape = LayerShape.of(data.config)
     if context.adapter:
         widths = 6 * shape.hidden + 2 * shape.query + 2 * shape.key_value + 3 * shape.mlp  # inputs and outputs

@@ -12,7 +12,8 @@ computed again (Chen et al., arXiv:1604.06174; selective: Korthikanti et al., ar
     linear_N, mlp_N   as `linear` and `mlp` in N layers spread evenly, as `attention` in the others
     LEVEL_offload     the same with the layer inputs in pinned host memory, copied beside the computation
 
-Cost: names only; nothing heavy is imported. What a level takes is in `activation_estimate`, how it works in `recompute`.
+Cost: names only; nothing heavy is imported. What a level takes is in `activation_estimate`, how it works in
+`recompute`.
 """
 
 from __future__ import annotations

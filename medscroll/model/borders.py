@@ -94,7 +94,7 @@ def lay_rows_end_to_end(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def computing_dtype(query: torch.Tensor) -> torch.dtype:
-    """The dtype of attention: autocast's where it is on and float32 arrives (a float32 residual stream), else its own."""
+    """The dtype of attention: autocast's where it is on and float32 arrives (float32 residuals), else its own."""
     kind = query.device.type
     if query.dtype == torch.float32 and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)

@@ -163,9 +163,7 @@ def packed_flash_attention(  # noqa: PLR0917 - the signature of AttentionInterfa
         raise ValueError("flash_attention_4 has no dropout: set attention_dropout to 0")
     if key.shape[2] != tokens:
         raise ValueError("flash_attention_4 does not read a cache here: generate with sdpa")
-    borders, longest = row_borders(
-        query, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q, max_length=max_length_q
-    )
+    borders, longest = row_borders(query, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q, max_length=max_length_q)
     dtype = computing_dtype(query)
     query, key, value = (lay_rows_end_to_end(tensor.to(dtype)) for tensor in (query, key, value))  # [B * T, heads, d]
     scale = head_dim**-0.5 if scaling is None else float(scaling)

@@ -2,7 +2,8 @@
 
 How: they get the borders of the documents in a row (`medscroll.model.borders`) and never build a mask over the row.
 `per_document` calls torch's SDPA once a document, which is exact on every device; `varlen` calls torch's own
-`varlen_attn` once a row (CUDA); flash-attn-4 is in `medscroll.model.flash`. The mask functions registered under the same names return None and refuse padding: rows here have none.
+`varlen_attn` once a row (CUDA); flash-attn-4 is in `medscroll.model.flash`. The mask functions registered
+under the same names return None and refuse padding: rows here have none.
 
 Cost: memory linear in the row (SDPA's own kernels); `per_document` pays one kernel launch a document and layer, and one
 device-to-host copy of the borders a row, not a layer. Measured on an H200: research notes in the design, section 6.
@@ -32,7 +33,7 @@ OWN_BACKENDS = (PER_DOCUMENT, VARLEN, PACKED_FLASH_4)
 
 
 def implementation_of(backend: str) -> str:
-    """The `attn_implementation` that serves a backend's name: flash_attention_4 is served by medscroll's own operator."""
+    """The `attn_implementation` that serves a backend's name: for flash_attention_4 it is medscroll's own operator."""
     return PACKED_FLASH_4 if backend == "flash_attention_4" else backend
 
 
@@ -163,9 +164,7 @@ def varlen_attention(  # noqa: PLR0917 - the signature of AttentionInterface
         raise ValueError(f"{VARLEN} has no dropout: set attention_dropout to 0")
     if key.shape[2] != tokens:
         raise ValueError(f"{VARLEN} does not read a cache: generate with sdpa")
-    borders, longest = row_borders(
-        query, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q, max_length=max_length_q
-    )
+    borders, longest = row_borders(query, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q, max_length=max_length_q)
     dtype = computing_dtype(query)
     query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     known, options = _varlen_parameters(), dict[str, Any]()

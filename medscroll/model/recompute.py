@@ -44,9 +44,7 @@ _PRODUCTS = frozenset(("aten::mm", "aten::addmm"))
 _NARROW = 128  # inner width up to which a product is an adapter's: cheap to repeat
 
 
-def keep_policy(
-    context: Any, operator: Any, *args: Any, keep: str, width: int, **kwargs: Any
-) -> CheckpointPolicy:
+def keep_policy(context: Any, operator: Any, *args: Any, keep: str, width: int, **kwargs: Any) -> CheckpointPolicy:
     """Whether the output of `operator` is kept: of attention always, of matrix products as `keep` says.
 
     Args:
@@ -159,9 +157,7 @@ class _InputStack:
         self._segment = _Segment(store)
         self._last: HostSlot | None = None
 
-    def run(
-        self, index: int, contexts: Callable[[], Any] | None, function: Callable[..., Any], *args: Any
-    ) -> Any:
+    def run(self, index: int, contexts: Callable[[], Any] | None, function: Callable[..., Any], *args: Any) -> Any:
         """Layer `index`: its forward pass now; its input is fetched or made again when the backward pass comes."""
         hidden, *rest = args
         if index == 0:

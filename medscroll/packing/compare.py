@@ -41,7 +41,13 @@ def losses_elsewhere(lengths: np.ndarray, block_size: int) -> dict[str, dict[str
 
 
 def balance(
-    plan: PackPlan, *, ranks: int, linear_cost: float, micro_steps: int = MICRO_STEPS, steps: int = _STEPS, seed: int = 0
+    plan: PackPlan,
+    *,
+    ranks: int,
+    linear_cost: float,
+    micro_steps: int = MICRO_STEPS,
+    steps: int = _STEPS,
+    seed: int = 0,
 ) -> dict[str, float] | None:
     """Mean over maximum cost of the ranks in a micro step, 0..1, weighted by time: "dealt" and "undealt".
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Job:
 
     sources: tuple[Path, ...]
     tokenizer_name_or_path: str
-    request: CorpusRequest = CorpusRequest()
+    request: CorpusRequest = field(default_factory=CorpusRequest)
     validation_fraction: float = 0.01
     validation_sources: tuple[Path, ...] = ()
     trust_remote_code: bool = False

@@ -155,7 +155,8 @@ class PreparedSources:
             if len(chosen):
                 parts.append((source, store, whole, chosen))
         lines = [
-            f"{source.name}: {times:.4g} passes an epoch, {times * store.num_tokens:,.0f} of {store.num_tokens:,} tokens"
+            f"{source.name}: {times:.4g} passes an epoch, {times * store.num_tokens:,.0f} of {store.num_tokens:,} "
+            "tokens"
             for source, store, times in zip(self.sources, stores, read, strict=True)
         ]
         return _mix(parts, lines if read != [1.0] else [], settings)

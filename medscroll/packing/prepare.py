@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from medscroll.corpus.stage import DocumentsSummary, document_shards, write_documents
 from medscroll.corpus.request import CorpusRequest
+from medscroll.corpus.stage import DocumentsSummary, document_shards, write_documents
 from medscroll.errors import ConfigError, DataError
 from medscroll.packing.encoder import DocumentEncoder, tokenizer_stamp
 from medscroll.packing.files import disk_errors, file_lock, write_private
@@ -107,13 +107,13 @@ def portion(shard: str | None, merge: bool) -> Portion:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard.strip())
     if merge or found is None or not 1 <= int(found[1]) <= int(found[2]):
         what = "--shard and --merge are two calls" if merge else f"--shard {shard} is no portion of the work"
-        raise ConfigError(what, "command line", "give --shard i/N with i from 1 to N, each once, and then --merge alone")
+        raise ConfigError(
+            what, "command line", "give --shard i/N with i from 1 to N, each once, and then --merge alone"
+        )
     return Portion((int(found[1]), int(found[2])))
 
 
-def _prepare(
-    job: Job, output_dir: Path, num_workers: int | None, quiet: bool, portion: Portion = _WHOLE
-) -> Path:
+def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool, portion: Portion = _WHOLE) -> Path:
     check_job(job, output_dir, num_workers)
     workers = num_workers or len(os.sched_getaffinity(0))
     display = Display(quiet)

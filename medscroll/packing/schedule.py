@@ -4,9 +4,9 @@
 seeded permutation of the blocks, in which neighbouring global batches exchange blocks so that each holds groups of
 like attention cost (`order.even_batches`); each run of G consecutive blocks is a global batch, the last completed
 with fillers, so its content depends on plan, G, seed and epoch, not on the number of ranks, the model or the machine.
-Inside a global batch the blocks are dealt: ranks wait for each other in every micro step, so blocks of like cost share a micro step, and among the
-ranks of a micro step the next heaviest block goes to the lightest rank with a free place (ties: to the rank that had
-least in the micro steps before).
+Inside a global batch the blocks are dealt: ranks wait for each other in every micro step, so blocks of like cost
+share a micro step, and among the ranks of a micro step the next heaviest block goes to the lightest rank with a free
+place (ties: to the rank that had least in the micro steps before).
 The heaviest block (most tokens, of those the largest sum of squared pieces) changes places with the first block of
 epoch 0, and its global batch, the first of the run, is dealt with the heaviest rows in the last micro step: whatever
 memory the run needs it needs there, when gradients of the batch are already held, and not hours later.

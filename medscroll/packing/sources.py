@@ -72,8 +72,7 @@ def parse_sources(value: str | Mapping[str, Any]) -> list[Source]:
         raise ConfigError.collect(problems)
     names = _names([Path(folder) for folder, _, _ in found])
     return [
-        Source(Path(folder), name, repeats, share)
-        for (folder, repeats, share), name in zip(found, names, strict=True)
+        Source(Path(folder), name, repeats, share) for (folder, repeats, share), name in zip(found, names, strict=True)
     ]
 
 

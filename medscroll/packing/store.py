@@ -271,8 +271,7 @@ class TokenStoreWriter:
         if len(wide) == 0 or int(wide.min()) < 0 or int(wide.max()) > info.max:
             raise ValueError(f"document {document_id!r}: no tokens, or an id outside 0..{info.max}")
         if len(positions) != len(levels) or (
-            len(positions)
-            and (positions[0] < 1 or positions[-1] >= len(wide) or bool((np.diff(positions) <= 0).any()))
+            len(positions) and (positions[0] < 1 or positions[-1] >= len(wide) or bool((np.diff(positions) <= 0).any()))
         ):
             raise ValueError(f"document {document_id!r}: cuts are not ascending inside the document")
         raw, name = wide.astype(self.dtype).tobytes(), document_id.encode("utf-8", "surrogateescape")

@@ -131,13 +131,35 @@ def test_random_texts_keep_the_promises() -> None:
 
 
 WHOLE = [  # parts that no cut may divide
-    *("5 mg", "3.5 mmol/L", "10⁹/L", "4.2 × 10⁹/L", "120/80 mmHg", "5 ± 0.3 %", "0.5 mg/kg/day", "1,250 mL", "p < 0.05"),
+    *(
+        "5 mg",
+        "3.5 mmol/L",
+        "10⁹/L",
+        "4.2 × 10⁹/L",
+        "120/80 mmHg",
+        "5 ± 0.3 %",
+        "0.5 mg/kg/day",
+        "1,250 mL",
+        "p < 0.05",
+    ),
     *("37.5 ℃", "12 岁", "500 毫克", "三钱", "2.5 单位", "10–20 mg", "98.6 °F", "3 tablets", "24\nhours", "5  μg/dL"),
     *("[**2151-7-16**]", "[**Hospital. Ward 3**]", "[NAME]", "[PATIENT. ID 7]", "【姓名】", "<DATE>", "{{MRN. 12}}"),
     *("Dr. Wu", "e.g. Aspirin", "Fig. 3", "No. 5", "i.v. Dose", "vs. Placebo", "J. Smith", "3.14", "1.2.3"),
 ]
-ROWS = ["| Drug. A | 5 mg。次 | Yes! No |", "Sex\tM. F\t3", "Weight, kg — Group A. B: 61.2; Group C. D: 60.8; Group E: 5"]
-PROSE = ["The patient slept. ", "Then, after noon: fever! ", "病情平稳。", "继续观察，然后出院；", "word ", "字词 ", "and (see) "]
+ROWS = [
+    "| Drug. A | 5 mg。次 | Yes! No |",
+    "Sex\tM. F\t3",
+    "Weight, kg — Group A. B: 61.2; Group C. D: 60.8; Group E: 5",
+]
+PROSE = [
+    "The patient slept. ",
+    "Then, after noon: fever! ",
+    "病情平稳。",
+    "继续观察，然后出院；",
+    "word ",
+    "字词 ",
+    "and (see) ",
+]
 
 
 def marked_text(rng: random.Random) -> tuple[str, list[tuple[int, int]]]:
@@ -170,7 +192,9 @@ def test_no_cut_divides_a_number_with_its_unit_a_placeholder_or_a_row() -> None:
         for position, level in zip(positions.tolist(), levels.tolist(), strict=True):
             by_level[level] += 1
             broken = [text[a:b] for a, b in spans if a < position < b]
-            assert not broken, f"{broken} divided: {text[position - 20 : position]!r} {text[position : position + 20]!r}"
+            assert not broken, (
+                f"{broken} divided: {text[position - 20 : position]!r} {text[position : position + 20]!r}"
+            )
     assert min(by_level.values()) > 500
 
 
@@ -200,7 +224,15 @@ def test_the_plan_prefers_a_place_between_words_to_the_rooms_end() -> None:
 
 def test_long_runs_take_linear_time() -> None:
     many = 300_000
-    for text in ("." * many, "…" * many, "\n" * many, " " * many + "\n", "A" * many, "1" * many + ". A", "a: b; " * many):
+    for text in (
+        "." * many,
+        "…" * many,
+        "\n" * many,
+        " " * many + "\n",
+        "A" * many,
+        "1" * many + ". A",
+        "a: b; " * many,
+    ):
         positions, _ = find_cuts("x" + text + "y", [], [(0, 1), (1, len(text) + 1), (len(text) + 1, len(text) + 2)])
         assert len(positions) <= 2
 

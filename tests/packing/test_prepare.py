@@ -384,9 +384,7 @@ def test_prepared_once_and_found_again_by_content(
     assert prepared_dir_for(moved, **settings) != folder
 
 
-def test_a_validation_folder_becomes_the_validation_split_whole(
-    raw: Path, tmp_path: Path, tokenizer_dir: Path
-) -> None:
+def test_a_validation_folder_becomes_the_validation_split_whole(raw: Path, tmp_path: Path, tokenizer_dir: Path) -> None:
     held_out = tmp_path / "held_out"
     held_out.mkdir()
     for index in range(3):
