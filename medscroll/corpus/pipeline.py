@@ -17,6 +17,7 @@ from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.step import CorpusStep, Example, Step, StepLog, run_step
 
 READ = "read"  # the name under which the ledger counts what comes before the first step
+SECTIONS = "sections"  # the step that finds headings; without it they are looked for in the text as read
 
 
 @dataclass(frozen=True)
