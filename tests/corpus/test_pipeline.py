@@ -10,8 +10,8 @@ import re
 import signal
 import stat
 import time
-from html.parser import HTMLParser
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,10 +112,10 @@ def setup(raw: Path, tokenizer: Path, config: Path) -> Setup:
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tasks and shards out of a small corpus."""
-    monkeypatch.setattr(shards, "TASK_BYTES_LEAST", 6000)
-    monkeypatch.setattr(shards, "TASK_BYTES", 6000)
-    monkeypatch.setattr(sources, "RANGE_BYTES", 5000)
-    monkeypatch.setattr(worker, "SHARD_CHARACTERS", 4000)
+    monkeypatch.setattr(shards, "TASK_BYTES_LEAST", 14_000)
+    monkeypatch.setattr(shards, "TASK_BYTES", 14_000)
+    monkeypatch.setattr(sources, "RANGE_BYTES", 12_000)
+    monkeypatch.setattr(worker, "SHARD_CHARACTERS", 8_000)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
 
 
