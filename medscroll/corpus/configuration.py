@@ -28,7 +28,14 @@ PRESETS_DIR = Path(__file__).parents[1] / "config" / "data" / "corpus"
 DEFAULT_PRESET = "default"
 # name of the step -> the dataclass of its configuration; in the order in which documents pass through the steps.
 # A step that needs the whole corpus comes after all that do not.
-STEPS: dict[str, str] = {}
+STEPS: dict[str, str] = {
+    "mojibake": "medscroll.corpus.repair_encoding:MojibakeConfig",
+    "characters": "medscroll.corpus.repair_characters:CharactersConfig",
+    "lost_characters": "medscroll.corpus.repair_classics:LostCharactersConfig",
+    "marks": "medscroll.corpus.repair_classics:MarksConfig",
+    "colons": "medscroll.corpus.repair_classics:ColonsConfig",
+    "half_width": "medscroll.corpus.repair_characters:HalfWidthConfig",
+}
 
 
 class StepConfig(Protocol):
