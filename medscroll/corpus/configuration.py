@@ -34,7 +34,13 @@ STEPS: dict[str, str] = {
     "lost_characters": "medscroll.corpus.repair_classics:LostCharactersConfig",
     "marks": "medscroll.corpus.repair_classics:MarksConfig",
     "colons": "medscroll.corpus.repair_classics:ColonsConfig",
+    "page_lines": "medscroll.corpus.repair_pages:PageLinesConfig",
+    "unwrap": "medscroll.corpus.repair_wrap:UnwrapConfig",
+    "repeated_paragraphs": "medscroll.corpus.repair_repeats:RepeatedParagraphsConfig",
+    "copied_paragraphs": "medscroll.corpus.repair_repeats:CopiedParagraphsConfig",
     "half_width": "medscroll.corpus.repair_characters:HalfWidthConfig",
+    "simplified": "medscroll.corpus.repair_script:SimplifiedConfig",
+    "sections": "medscroll.corpus.sections:SectionsConfig",
 }
 
 

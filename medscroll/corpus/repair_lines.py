@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 
 _CHUNK = 16  # lines; the neighbourhood of a line is its chunk and the ones before and after
 _WIDEST = 132  # columns: wider lines are not hard-wrapped
@@ -25,7 +26,7 @@ _STARTS_SOMETHING = re.compile(
     r"(?:Columns|Figure|Table|Note|Notes|Box):|```|~~~|>|\[\^|\$\$)"
 )
 _LABEL = re.compile(
-    rf"[ \t]*(?:[{_CAPITALS}][A-Za-z/&'’()\-]*(?:[ ][A-Za-z/&'’()\-]+){{0,5}}|[\u3400-\u9fff]{{1,10}})[ ]?[:：](?:\s|$|\S)"
+    rf"[ \t]*(?:[{_CAPITALS}][A-Za-z/&'’()\-]*(?:[ ][A-Za-z/&'’()\-]+){{0,5}}|[\u3400-\u9fff]{{1,10}})[ ]?[:：]"
 )
 _CAPITALS_LINE = re.compile(r"[^a-z]*[A-Z]{2}[^a-z]*$")
 _ROW = re.compile(r"\t|\||[^\s.!?] {2,}\S|\S[ ]—[ ][^:]+: ")
@@ -99,7 +100,7 @@ def _measure(lines: Lines, narrowest: int) -> None:
     widths = lines.widths
     count = len(widths)
     everywhere = sorted(
-        (width for width, after in zip(widths, widths[1:], strict=False) if 0 < width <= _WIDEST and after), reverse=True
+        (width for width, after in pairwise(widths) if 0 < width <= _WIDEST and after), reverse=True
     )
     whole = everywhere[min(len(everywhere) // 50, len(everywhere) - 1)] if everywhere else 0
     for start in range(0, count, _CHUNK):

@@ -1,7 +1,7 @@
 """The step `unwrap`: lines that were broken at a fixed width become paragraphs again.
 
-A line is joined to the next only where both are running prose of one paragraph, the line is as full as its neighbourhood
-allows (in English: the next word would not have fitted), and it does not seem to end there. In Chinese nothing stands
+A line is joined to the next only where both are running prose of one paragraph, the line is as full as its neighbours
+allow (in English: the next word would not have fitted), and it does not seem to end there. In Chinese nothing stands
 between the two, in English a blank; a digit is never joined to a digit. Headings, list items, rows, listings of values
 and verse keep their lines (`repair_lines.py`). Counted: `wrapped_line`.
 
@@ -63,7 +63,7 @@ class Unwrap:
         return config_fingerprint(self._config)
 
     def apply(self, document: Document, log: StepLog) -> Document:
-        """The document with its paragraphs; repeated until nothing is left to join (two or three passes nearly always)."""
+        """The document with its paragraphs; repeated until nothing is left to join (mostly two or three passes)."""
         for _ in range(_PASSES):
             changes = self._changes(document)
             if not changes.edits:
