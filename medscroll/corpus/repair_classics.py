@@ -11,8 +11,8 @@ punctuation that never has one there; before a bracket, if that has none in this
 of prose. Between characters of lists and headings only if the book has the same neighbour in sure places more often.
 
 `marks`: structure marks become Markdown headings (`structure_mark`; a volume is named once, not before each of its
-chapters), names of fields go (`field_label`), emphasis goes (`emphasis_mark`), pictures stay or leave their caption
-(`image_mark`). `colons`: U+2236 in Chinese text becomes a colon (`ratio_sign`) except between digits, where it is the
+chapters), names of fields go (`field_label`), emphasis goes (`emphasis_mark`) or, alone on a short line above its
+text, is a heading (`emphasis_heading`), pictures stay or leave their caption (`image_mark`). `colons`: U+2236 in Chinese text becomes a colon (`ratio_sign`) except between digits, where it is the
 sign of a ratio. Cost: about 10 million characters a second.
 """
 
@@ -188,7 +188,10 @@ _BLOCK = re.compile(
     r"(?P<head>\A\s*|\n[ \t]*\n*|\n)(?:<目录>(?P<path>[^\n]*)\n\s*)?<篇名>(?P<title>[^\n]*)"
     r"(?P<tail>\n+(?P<label>(?:内容|属性)：[ \t]*)?|\Z)"
 )
-_EMPHASIS = re.compile(r"\\x(?![0-9A-Fa-f]{2})")
+_EMPHASIS = re.compile(
+    r"^(?P<hashes>#{1,6})[ ]|^\\x(?P<title>[\u3400-\u9fff□（）·]{2,14})\\x$(?=\n(?![\\#\n]))|\\x(?![0-9A-Fa-f]{2})",
+    re.MULTILINE,
+)
 _IMAGE = re.compile(r"\\r([^\\\n]{0,80})\\[\w.-]{1,40}\.(?:bmp|jpg|gif|png)\\r", re.ASCII | re.IGNORECASE)
 
 
@@ -214,8 +217,6 @@ class Marks:
         if self._config.images == "caption":
             for match in _IMAGE.finditer(text):
                 changes.add("image_mark", match.start(), match.end(), match[1].strip())
-        for match in _EMPHASIS.finditer(text):
-            changes.add("emphasis_mark", match.start(), match.end())
         changes.apply(document, log)
         changes = Changes()
         path: list[str] = []
@@ -238,7 +239,25 @@ class Marks:
             if match["label"]:
                 changes.add("field_label", stop, match.end())
         changes.apply(document, log)
+        emphasis(document.text).apply(document, log)
         return document
+
+
+def emphasis(text: str) -> Changes:
+    """What is emphasised on a line of its own, short and followed by text, is a heading below its chapter; other marks
+    of emphasis go."""
+    changes = Changes()
+    level = 1
+    for match in _EMPHASIS.finditer(text):
+        if match["hashes"]:
+            level = len(match["hashes"])
+        elif match["title"]:
+            start, stop = match.span()
+            above = "\n" if text[max(0, start - 2) : start] not in ("\n\n", "\n", "") else ""
+            changes.add("emphasis_heading", start, stop, f"{above}{_heading(level + 1, match['title'])}\n")
+        else:
+            changes.add("emphasis_mark", match.start(), match.end())
+    return changes
 
 
 def _heading(level: int, title: str) -> str:
