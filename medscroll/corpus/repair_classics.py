@@ -11,9 +11,11 @@ punctuation that never has one there; before a bracket, if that has none in this
 of prose. Between characters of lists and headings only if the book has the same neighbour in sure places more often.
 
 `marks`: structure marks become Markdown headings (`structure_mark`; a volume is named once, not before each of its
-chapters), names of fields go (`field_label`), emphasis goes (`emphasis_mark`) or, alone on a short line above its
-text, is a heading (`emphasis_heading`), pictures stay or leave their caption (`image_mark`). `colons`: U+2236 in Chinese text becomes a colon (`ratio_sign`) except between digits, where it is the
-sign of a ratio. Cost: about 10 million characters a second.
+chapters: `repeated_volume_name`), names of fields go (`field_label`), emphasis goes (`emphasis_mark`) or, alone on a
+short line above its text, is a heading (`emphasis_heading`), pictures stay or leave their caption (`image_mark`).
+
+`colons`: U+2236 in Chinese text becomes a colon (`ratio_sign`) except between digits, where it is the sign of a ratio.
+Cost: about 10 million characters a second.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from dataclasses import dataclass, field
 
 from medscroll.corpus.configuration import config_fingerprint
 from medscroll.corpus.document import Document
-from medscroll.corpus.repair_edits import Changes
+from medscroll.corpus.repair_edits import Changes, change_titles
 from medscroll.corpus.step import StepLog
 from medscroll.errors import ConfigError
 
@@ -228,6 +230,7 @@ class Marks:
             same = 0
             while same < min(len(parts), len(path)) and parts[same] == path[same]:
                 same += 1
+            log.count("repeated_volume_name", bool(parts) and same == len(parts))
             lines += [_heading(2 + level, part) for level, part in enumerate(parts) if level >= same]
             path = parts
             if match["title"].strip():
@@ -287,15 +290,25 @@ class Colons:
 
     def apply(self, document: Document, log: StepLog) -> Document:
         """The document with colons."""
-        text = document.text
         if document.lang != "zh":
             return document
         changes = Changes()
-        place = text.find("\u2236")
-        while place >= 0:
-            before, after = text[max(0, place - 2) : place].rstrip()[-1:], text[place + 1 : place + 3].lstrip()[:1]
-            if not (before.isdigit() and after.isdigit()):
-                changes.add("ratio_sign", place, place + 1, "：")
-            place = text.find("\u2236", place + 1)
-        changes.apply(document, log)
+        for place in _colons(document.text):
+            changes.add("ratio_sign", place, place + 1, "：")
+        if changes.apply(document, log):
+            change_titles(document, _with_colons)
         return document
+
+
+def _colons(text: str) -> Iterator[int]:
+    place = text.find("\u2236")
+    while place >= 0:
+        before, after = text[max(0, place - 2) : place].rstrip()[-1:], text[place + 1 : place + 3].lstrip()[:1]
+        if not (before.isdigit() and after.isdigit()):
+            yield place
+        place = text.find("\u2236", place + 1)
+
+
+def _with_colons(title: str) -> str:
+    places = set(_colons(title))
+    return "".join("：" if place in places else character for place, character in enumerate(title))
