@@ -29,6 +29,7 @@ DEFAULT_PRESET = "default"
 # name of the step -> the dataclass of its configuration; in the order in which documents pass through the steps.
 # A step that needs the whole corpus comes after all that do not.
 STEPS: dict[str, str] = {
+    # repair and sections come first: what follows reads lines and headings
     "mojibake": "medscroll.corpus.repair_encoding:MojibakeConfig",
     "characters": "medscroll.corpus.repair_characters:CharactersConfig",
     "lost_characters": "medscroll.corpus.repair_classics:LostCharactersConfig",
@@ -41,6 +42,10 @@ STEPS: dict[str, str] = {
     "half_width": "medscroll.corpus.repair_characters:HalfWidthConfig",
     "simplified": "medscroll.corpus.repair_script:SimplifiedConfig",
     "sections": "medscroll.corpus.sections:SectionsConfig",
+    "deidentify": "medscroll.corpus.deidentify:DeidentifyConfig",
+    "quality": "medscroll.corpus.quality:QualityConfig",
+    "decontaminate": "medscroll.corpus.decontaminate:DecontaminateConfig",
+    "deduplicate": "medscroll.corpus.near_duplicates:DeduplicateConfig",
 }
 
 
@@ -172,8 +177,7 @@ def _take(
         specs = {spec.name: spec for spec in field_specs(config_class(name))}
         if isinstance(inner, Entry) and inner.raw is NULL:
             continue
-        # `unwrap: false` is short for `unwrap: {enabled: false}`
-        listed = [Entry("enabled", inner.raw, inner.place)] if isinstance(inner, Entry) else inner
+        listed = _expanded(inner, config_class(name)) if isinstance(inner, Entry) else inner
         for entry in listed:
             if entry.name not in specs:
                 problems.append(_unknown(f"key of the step {name}", entry.name, list(specs), entry.place))
@@ -183,6 +187,14 @@ def _take(
             except ValueError as error:
                 remedy = specs[entry.name].help or None
                 problems.append(ConfigError(f"{name}.{entry.name} {error}", entry.place, remedy))
+
+
+def _expanded(entry: Entry, config: Any) -> list[Entry]:
+    """`unwrap: false` is short for `unwrap: {enabled: false}`, and `deidentify: audit` for its mode, switched on."""
+    short, values = getattr(config, "SHORTHAND", ("", ()))
+    if isinstance(entry.raw, str) and entry.raw in values:
+        return [Entry("enabled", "true", entry.place), Entry(short, entry.raw, entry.place)]
+    return [Entry("enabled", entry.raw, entry.place)]
 
 
 def _unknown(what: str, name: str, known: list[str], place: str | None) -> ConfigError:

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from medscroll.corpus.deid_cells import table_cells
 from medscroll.corpus.deid_dates import date_spans, high_ages, partial_date_spans, shift_of, shifted_dates
@@ -44,6 +44,7 @@ _MARK = "deidentified"  # key of the metadata
 class DeidentifyConfig:
     """Keys of the step `deidentify`."""
 
+    SHORTHAND: ClassVar[tuple[str, tuple[str, ...]]] = ("mode", ("replace", "audit"))
     enabled: bool = field(default=False, metadata={"help": "Find identifiers of persons."})
     mode: str = field(
         default="replace", metadata={"help": "replace them by placeholders; audit: only report where they are."}
@@ -68,7 +69,7 @@ class DeidentifyConfig:
             ConfigError: a value that does not exist, or dates are to be shifted without a secret.
         """
         problems = []
-        if self.mode not in ("replace", "true", "audit"):
+        if self.mode not in ("replace", "audit"):
             problems.append(ConfigError(f"deidentify.mode is {self.mode!r}", remedy="give replace or audit"))
         if self.dates not in ("keep", "year", "shift"):
             problems.append(ConfigError(f"deidentify.dates is {self.dates!r}", remedy="give keep, year or shift"))

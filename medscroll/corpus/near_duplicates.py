@@ -122,10 +122,15 @@ class Deduplicate:
         for unit, drop in self._copies(Table(folders, _DOCUMENTS), log, _DOCUMENTS, decisions):
             decisions.drops[unit[0]] = drop
         if self._config.sections:
-            for (identifier, start, length), _ in self._copies(Table(folders, _SECTIONS), log, _SECTIONS, decisions):
-                decisions.edits.setdefault(identifier, []).append((start, start + length))
-        for ranges in decisions.edits.values():
-            ranges.sort()
+            found: dict[str, list[tuple[int, int, str]]] = {}
+            for (identifier, start, length), (_, detail) in self._copies(
+                Table(folders, _SECTIONS), log, _SECTIONS, decisions
+            ):
+                found.setdefault(identifier, []).append((start, start + length, detail))
+            for identifier, ranges in found.items():
+                ranges.sort()
+                decisions.edits[identifier] = [(start, stop) for start, stop, _ in ranges]
+                decisions.origins[identifier] = [detail for _, _, detail in ranges]
         return decisions
 
     def _copies(
