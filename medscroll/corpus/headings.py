@@ -187,15 +187,16 @@ def _listed(line: str, whole: bool) -> tuple[int, str, str] | None:
 
 def _chinese(line: str, whole: bool) -> tuple[int, str, str] | None:
     head = line[: _LONGEST_ZH + 2]
+    if head.startswith("推荐意见"):
+        match = _ADVICE.match(line)
+        if match:
+            return 3, match.group(), "advice"
     for place, character in enumerate(head):
         if character in "：:∶ \t\u3000":
             word = head[:place]
             colon = line[place:].lstrip(" \t\u3000")[:1]
             return (2, word, "word") if word in _WORDS_ZH and colon in "：:∶" else None
-    if whole and line in _WORDS_ZH:
-        return 2, line, "word"
-    match = _ADVICE.match(line) if head.startswith("推荐") else None
-    return (3, match.group(), "advice") if match else None
+    return (2, line, "word") if whole and line in _WORDS_ZH else None
 
 
 def _latin_word(line: str, whole: bool) -> tuple[int, str, str] | None:

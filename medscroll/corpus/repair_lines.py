@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 _CHUNK = 16  # lines; the neighbourhood of a line is its chunk and the ones before and after
@@ -28,8 +28,7 @@ _STARTS_SOMETHING = re.compile(
 _LABEL = re.compile(
     rf"[ \t]*(?:[{_CAPITALS}][A-Za-z/&'’()\-]*(?:[ ][A-Za-z/&'’()\-]+){{0,5}}|[\u3400-\u9fff]{{1,10}})[ ]?[:：]"
 )
-_CAPITALS_LINE = re.compile(r"[^a-z]*[A-Z]{2}[^a-z]*$")
-_ROW = re.compile(r"\t|\||[^\s.!?] {2,}\S|\S[ ]—[ ][^:]+: ")
+_ROW = re.compile(r"[^\s.!?] {2,}\S|\S[ ]—[ ][^:]+: ")
 _DOSES = re.compile(r"[\u3400-\u9fff□）][)）][ ]\S|[)）][ ][\u3400-\u9fff□]")
 _HAN_BLANKS = re.compile(r"(?<=[\u3400-\u9fff□]) (?=[\u3400-\u9fff□])")
 _NUMBERY = re.compile(r"\d")
@@ -52,7 +51,15 @@ def is_label(line: str) -> bool:
 
 def is_listing(line: str) -> bool:
     """Whether a line is a table row, a list of prescriptions, values, or a heading in capitals: never joined."""
-    if _ROW.search(line) or _DOSES.search(line) or len(_HAN_BLANKS.findall(line)) >= 3 or _CAPITALS_LINE.match(line):
+    if "\t" in line or "|" in line or (line.isascii() and len(line) > 3 and line.isupper()):
+        return True
+    if " " not in line:
+        return False
+    if ("  " in line or " — " in line) and _ROW.search(line):
+        return True
+    if (") " in line or "） " in line) and _DOSES.search(line):
+        return True
+    if line.count(" ") >= 3 and len(_HAN_BLANKS.findall(line)) >= 3:
         return True
     words = line.split()
     return len(words) >= 3 and 2 * sum(1 for word in words if _NUMBERY.search(word)) >= len(words)
@@ -76,6 +83,13 @@ class Lines:
     widths: list[int]
     wrap: list[int]
     usual: list[int]
+    listing: dict[int, bool] = field(default_factory=dict)
+
+    def is_listing(self, index: int) -> bool:
+        """`is_listing` of a line, looked at once."""
+        if index not in self.listing:
+            self.listing[index] = is_listing(self.texts[index])
+        return self.listing[index]
 
 
 def split_lines(text: str, chinese: bool) -> Lines:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from medscroll.corpus.configuration import config_fingerprint
 from medscroll.corpus.document import Document
 from medscroll.corpus.repair_edits import Changes
-from medscroll.corpus.repair_lines import Lines, is_label, is_listing, split_lines, starts_something
+from medscroll.corpus.repair_lines import Lines, is_label, split_lines, starts_something
 from medscroll.corpus.step import StepLog
 
 _TOLERANCE = 8  # columns that a full line may lack in Chinese: lost characters, punctuation moved over
@@ -124,7 +124,7 @@ def _may_follow(lines: Lines, index: int) -> bool:
     if left[-1].isdigit() and right[0].isdigit():
         return False
     return not (
-        starts_something(right) or is_listing(left) or is_listing(right)
+        lines.is_listing(index) or lines.is_listing(index + 1) or starts_something(right)
         or left.lstrip()[0] in "#<\\|>" or left.lstrip()[:3] in ("```", "~~~")
     )  # fmt: skip
 

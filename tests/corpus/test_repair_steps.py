@@ -1,5 +1,7 @@
 """Each repair step on what it is for, and on what looks like it."""
 
+# ruff: noqa: E501  (texts with Chinese characters, which count as two columns)
+
 from __future__ import annotations
 
 import textwrap
