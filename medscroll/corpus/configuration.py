@@ -30,6 +30,18 @@ DEFAULT_PRESET = "default"
 # A step that needs the whole corpus comes after all that do not.
 STEPS: dict[str, str] = {
     # repair and sections come first: what follows reads lines and headings
+    "mojibake": "medscroll.corpus.repair_encoding:MojibakeConfig",
+    "characters": "medscroll.corpus.repair_characters:CharactersConfig",
+    "lost_characters": "medscroll.corpus.repair_classics:LostCharactersConfig",
+    "marks": "medscroll.corpus.repair_classics:MarksConfig",
+    "colons": "medscroll.corpus.repair_classics:ColonsConfig",
+    "page_lines": "medscroll.corpus.repair_pages:PageLinesConfig",
+    "unwrap": "medscroll.corpus.repair_wrap:UnwrapConfig",
+    "repeated_paragraphs": "medscroll.corpus.repair_repeats:RepeatedParagraphsConfig",
+    "copied_paragraphs": "medscroll.corpus.repair_repeats:CopiedParagraphsConfig",
+    "half_width": "medscroll.corpus.repair_characters:HalfWidthConfig",
+    "simplified": "medscroll.corpus.repair_script:SimplifiedConfig",
+    "sections": "medscroll.corpus.sections:SectionsConfig",
     "deidentify": "medscroll.corpus.deidentify:DeidentifyConfig",
     "quality": "medscroll.corpus.quality:QualityConfig",
     "decontaminate": "medscroll.corpus.decontaminate:DecontaminateConfig",
