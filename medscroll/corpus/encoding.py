@@ -42,7 +42,7 @@ _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 # The most frequent characters of modern and of classical Chinese, simplified and traditional: about every fifth
 # character of a Chinese text is one of them.
-_FREQUENT = frozenset(
+FREQUENT_HAN = frozenset(
     "的一是不了在人有我他这中大来上个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然"
     "没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面公同三已老从动两长知样现分其者此则故曰气血水火阴阳脉痛热寒"
     "治病症药服煎钱二四五六七八九十患检查诊疗正常无肿术性炎酸與為這個來時會說學對過發後於無開見經頭長氣陰陽脈熱藥錢"
@@ -129,7 +129,7 @@ def looks_chinese(text: str) -> bool:
     chinese = [char for char in foreign if _HAN.match(char)]
     if len(chinese) < 20:
         return True
-    return sum(char in _FREQUENT for char in chinese) >= (0.08 if len(chinese) >= 100 else 0.03) * len(chinese)
+    return sum(char in FREQUENT_HAN for char in chinese) >= (0.08 if len(chinese) >= 100 else 0.03) * len(chinese)
 
 
 def decode_stream(stream: BinaryIO, name: str, *, offset: int = 0, block: int = 1 << 20) -> Iterator[str]:

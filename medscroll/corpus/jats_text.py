@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medscroll.corpus.document import Section
+from medscroll.corpus.builder import TextBuilder
 from medscroll.corpus.jats_inline import (
     alternatives_text,
     append_child,
@@ -28,8 +28,8 @@ _HEADED = {"ack": "Acknowledgements", "app": "Appendix", "glossary": "", "notes"
 _SILENT = frozenset({"graphic", "object-id", "alt-text", "long-desc", "permissions", "attrib-id", "sec-meta"})
 
 
-class ArticleText:
-    """Blocks of text, apart by a blank line, and the sections that start among them.
+class ArticleText(TextBuilder):
+    """The blocks and sections of an article.
 
     Attributes:
         references: entries of reference lists, which are not written.
@@ -37,40 +37,9 @@ class ArticleText:
     """
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._length = 0
-        self._sections: list[Section] = []
-        self._untitled: int | None = None  # level of a section without a title, which starts with the next block
+        super().__init__()
         self.references = 0
         self.images = 0
-
-    def finish(self) -> tuple[str, list[Section]]:
-        """(the text, its sections)."""
-        return "".join(self._parts), self._sections
-
-    def block(self, text: str) -> None:
-        """Adds a block; an empty one is nothing."""
-        if not text.strip():
-            return
-        if self._parts:
-            self._parts.append("\n\n")
-            self._length += 2
-        if self._untitled is not None:
-            self._sections.append(Section(self._length, self._untitled, ""))
-            self._untitled = None
-        self._parts.append(text)
-        self._length += len(text)
-
-    def heading(self, title: str, level: int) -> None:
-        """Starts a section; its title becomes a Markdown heading."""
-        self._untitled = None
-        title = collapse(title)
-        if not title:
-            self._untitled = level
-            return
-        start = self._length + (2 if self._parts else 0)
-        self._sections.append(Section(start, level, title))
-        self.block(f"{'#' * min(level, 6)} {title}")
 
     def abstract(self, element: Any) -> None:
         """An <abstract> or <trans-abstract>."""

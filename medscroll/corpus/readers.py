@@ -1,17 +1,18 @@
 """Every format to records: one entry, `read_part`, and the readers of plain text and XML.
 
-A text, Markdown or XML file is one record; JSON, JSONL, CSV and Parquet hold many (`readers_records`). Memory: one
-record, except for JSON files that hold a list, and documents of one file, which are read whole (limit 1 GiB).
+A text, Markdown, XML, HTML or PDF file is one record; JSON, JSONL, CSV and Parquet hold many (`readers_records`).
+Memory: one record, except for JSON files that hold a list, and documents of one file, which are read whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from medscroll.corpus.encoding import decode
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.record import OnBytes, Record, read_whole
 from medscroll.corpus.shards import Part
+from medscroll.corpus.sources import SourceFile
 
 
 def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Record]:
@@ -31,6 +32,15 @@ def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[R
         from medscroll.corpus.jats import read_xml
 
         yield from read_xml(read_whole(part, on_bytes), part.file.path)
+    elif part.file.format == "html":
+        from medscroll.corpus.html_reader import read_html
+
+        yield from read_html(read_whole(part, on_bytes), part.file.path, everything=options.html == "all")
+    elif part.file.format == "pdf":
+        from medscroll.corpus.pdf_reader import read_pdf
+
+        keep = options.pdf_running_heads
+        yield from read_pdf(read_whole(part, on_bytes), part.file.path, part.file.id, keep_running_heads=keep)
     elif part.file.format == "group":
         from medscroll.corpus.grouping_reader import read_bucket
 
@@ -39,6 +49,23 @@ def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[R
         from medscroll.corpus import readers_records
 
         yield from readers_records.read_records(part, options, on_bytes)
+
+
+def require_packages(files: Sequence[SourceFile]) -> None:
+    """Looks before any work is done whether the optional packages are there that these files need.
+
+    Raises:
+        EnvironmentError_: one is missing; the `pip install` is named.
+    """
+    formats = {file.format for file in files}
+    if "html" in formats:
+        from medscroll.corpus.html_reader import require_selectolax
+
+        require_selectolax()
+    if "pdf" in formats:
+        from medscroll.corpus.pdf_reader import require_pypdf
+
+        require_pypdf()
 
 
 def _read_text(part: Part, on_bytes: OnBytes) -> Record:

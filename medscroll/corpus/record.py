@@ -34,6 +34,7 @@ class Record:
         sections: where the format states them (offsets into `text`); None to look for headings in the text.
         reason, detail: set for a record that is no document, such as "empty".
         id: of the document, where it is not made of the path and the number.
+        counts: what the reader left out or changed, by stable name; added to the ledger under "read".
     """
 
     number: int
@@ -45,6 +46,7 @@ class Record:
     reason: str = ""
     detail: str = ""
     id: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -> bytes:

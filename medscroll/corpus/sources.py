@@ -24,8 +24,9 @@ from medscroll.errors import DataError
 FORMATS = {
     ".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown", ".json": "json",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".xml": "xml", ".nxml": "xml",
+    ".html": "html", ".htm": "html", ".xhtml": "html", ".pdf": "pdf",
 }  # fmt: skip
-FORMAT_LIST = ".txt .md .json .jsonl .csv .parquet .xml .nxml, each also .gz and .zst"
+FORMAT_LIST = ".txt .md .json .jsonl .csv .parquet .xml .nxml .html .pdf, each also .gz and .zst"
 RANGE_BYTES = 16 << 20  # of a JSONL or Parquet file, from which on it is divided
 _SCAN_VERSION = 1
 
@@ -37,7 +38,7 @@ class SourceFile:
     Attributes:
         id: path relative to the source root, `/`-separated, unique within the corpus.
         path: where it is now.
-        format: "text", "markdown", "json", "jsonl", "csv", "parquet" or "xml".
+        format: "text", "markdown", "json", "jsonl", "csv", "parquet", "xml", "html" or "pdf".
         compression: "", "gz" or "zst".
         size: bytes as stored. mtime_ns: modification time.
         digest: xxh3_128 of the stored bytes; "" until scanned.
