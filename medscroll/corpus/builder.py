@@ -39,13 +39,13 @@ class TextBuilder:
         """(the text, its sections)."""
         return "".join(self._parts), self._sections
 
-    def block(self, text: str) -> None:
-        """Adds a block; an empty one is nothing."""
+    def block(self, text: str, gap: str = "\n\n") -> None:
+        """Adds a block, after `gap`; an empty one is nothing."""
         if not text.strip():
             return
         if self._parts:
-            self._parts.append("\n\n")
-            self._length += 2
+            self._parts.append(gap)
+            self._length += len(gap)
         if self._untitled is not None:
             self._sections.append(Section(self._length, self._untitled, "", self.page))
             self._untitled = None

@@ -211,7 +211,7 @@ class PageText(TextBuilder):
                 if cell.tag in ("td", "th")
             ]  # fmt: skip
             (head if row.parent is not None and row.parent.tag == "thead" else body).append(cells)
-        return grid_lines(head, body)
+        return grid_lines(head, body, guess=True)
 
 
 def _rows(table: Any) -> list[Any]:

@@ -6,13 +6,21 @@ Memory: one record, except for JSON files that hold a list, and documents of one
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from medscroll.corpus.encoding import decode
+from medscroll.corpus.ocr_blocks import recognised_by
+from medscroll.corpus.ocr_reader import html_tables_in_markdown, read_recognised
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.record import OnBytes, Record, read_whole
 from medscroll.corpus.shards import Part
 from medscroll.corpus.sources import SourceFile
+from medscroll.errors import DataError
+
+_RECOGNISED = re.compile(r"<table\b|\]\((?:images|imgs)/|<img src=\"imgs/", re.IGNORECASE)
 
 
 def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Record]:
@@ -41,6 +49,8 @@ def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[R
 
         keep = options.pdf_running_heads
         yield from read_pdf(read_whole(part, on_bytes), part.file.path, part.file.id, keep_running_heads=keep)
+    elif part.file.format == "pages":
+        yield _read_pages(part, options, on_bytes)
     elif part.file.format == "group":
         from medscroll.corpus.grouping_reader import read_bucket
 
@@ -68,15 +78,31 @@ def require_packages(files: Sequence[SourceFile]) -> None:
         require_pypdf()
 
 
+def _read_pages(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Record:
+    """The document of PaddleOCR's results of its pages, one file each."""
+    values = []
+    for path in part.file.pages:
+        page = Part(replace(part.file, path=path))
+        text, _ = decode(read_whole(page, on_bytes), path)
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            raise DataError("broken JSON", path, "recognise this page again", reason="broken_record") from None
+        if recognised_by(value) != "paddleocr":
+            raise DataError("not the result of a page of PaddleOCR", path, "rename it", reason="broken_record")
+        values.append(value)
+    return read_recognised(values, part.file.path, references=options.references)
+
+
 def _read_text(part: Part, on_bytes: OnBytes) -> Record:
     data = read_whole(part, on_bytes)
     if not data:
         return Record(0, reason="empty", detail="0 bytes")
     text, encoding = decode(data, part.file.path)
+    counts: dict[str, int] = {}
+    if part.file.format == "markdown" and _RECOGNISED.search(text):
+        text, counts = html_tables_in_markdown(text, part.file.path)
     title = next((line.strip() for line in text[:1000].splitlines() if line.strip()), "")
-    for mark in ("<篇名>", "#"):
-        if title.startswith(mark):
-            return Record(
-                0, text, title=title.lstrip("#").removeprefix("<篇名>").strip(), metadata={"encoding": encoding}
-            )
-    return Record(0, text, metadata={"encoding": encoding})
+    found = next((mark for mark in ("<篇名>", "#") if title.startswith(mark)), None)
+    title = title.lstrip("#").removeprefix("<篇名>").strip() if found else ""
+    return Record(0, text, title=title or None, metadata={"encoding": encoding}, counts=counts)

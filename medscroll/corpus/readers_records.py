@@ -24,6 +24,8 @@ import xxhash
 
 from medscroll.corpus.encoding import decode, decode_lines
 from medscroll.corpus.files import open_source
+from medscroll.corpus.ocr_blocks import recognised_by
+from medscroll.corpus.ocr_reader import read_recognised
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.record import OnBytes, Record, failure_detail, read_whole
 from medscroll.corpus.shards import Part
@@ -46,6 +48,7 @@ class Row:
         values: the fields; a bare string where the record is one; None where the record is broken.
         error: what is wrong with a broken one.
         left_out: columns of kinds that are not read.
+        record: where the file is a document of another kind (recognised pages), that.
     """
 
     number: int
@@ -53,6 +56,7 @@ class Row:
     where: str
     error: DataError | None = None
     left_out: list[str] = field(default_factory=list)
+    record: Record | None = None
 
 
 def read_records(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Record]:
@@ -63,7 +67,7 @@ def read_records(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterato
         try:
             if row.error is not None:
                 raise row.error
-            record = make_record(row, options)
+            record = row.record or make_record(row, options)
         except DataError as error:
             # A field that does not exist is a mistake of the command and of every record, not of this one.
             if not options.tolerant or error.reason == "no_such_field":
@@ -252,6 +256,10 @@ def _read_json(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[
     except (ValueError, RecursionError) as error:
         raise _broken_json(error, path, 1) from None
     del text
+    if options.text_field is None and options.text_template is None and recognised_by(values):
+        record = read_recognised([values], path, references=options.references)
+        yield Row(0, None, path, record=record)
+        return
     records = values if isinstance(values, list) else [values]
     if isinstance(values, dict) and isinstance(values.get("data"), list) and options.text_field != "data":
         records = values["data"]

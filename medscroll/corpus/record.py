@@ -71,10 +71,11 @@ def check_unchanged(file: SourceFile) -> None:
     if file.format == "group":  # was put together from files that are named by their hashes
         return
     try:
-        status = os.stat(file.path)
+        stats = [os.stat(path) for path in file.pages or [file.path]]
     except OSError as error:
         raise DataError(f"the file cannot be read any more: {error.strerror}", file.path, reason="unreadable") from None
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    size, changed = sum(status.st_size for status in stats), max(status.st_mtime_ns for status in stats)
+    if (size, changed) != (file.size, file.mtime_ns):
         raise DataError(
             "the file changed while it was being read", file.path, "run again when nothing writes to it",
             reason="changed_while_read",

@@ -19,6 +19,7 @@ from typing import Any
 import xxhash
 
 from medscroll.corpus.files import atomic_file, open_source, split_suffixes
+from medscroll.corpus.sources_recognised import bundle_pages
 from medscroll.errors import DataError
 
 FORMATS = {
@@ -28,7 +29,7 @@ FORMATS = {
 }  # fmt: skip
 FORMAT_LIST = ".txt .md .json .jsonl .csv .parquet .xml .nxml .html .pdf, each also .gz and .zst"
 RANGE_BYTES = 16 << 20  # of a JSONL or Parquet file, from which on it is divided
-_SCAN_VERSION = 1
+_SCAN_VERSION = 2
 
 
 @dataclass(slots=True)
@@ -38,10 +39,12 @@ class SourceFile:
     Attributes:
         id: path relative to the source root, `/`-separated, unique within the corpus.
         path: where it is now.
-        format: "text", "markdown", "json", "jsonl", "csv", "parquet", "xml", "html" or "pdf".
+        format: "text", "markdown", "json", "jsonl", "csv", "parquet", "xml", "html", "pdf" or
+            "pages" (what PaddleOCR wrote of each page of a document).
         compression: "", "gz" or "zst".
         size: bytes as stored. mtime_ns: modification time.
         digest: xxh3_128 of the stored bytes; "" until scanned.
+        pages: paths of the files of a document that is written as one file a page, in order; `path` is the first.
         ranges: (first byte, first record number) of each independently readable range; [(0, 1)] if undivided.
     """
 
@@ -53,6 +56,7 @@ class SourceFile:
     mtime_ns: int
     digest: str = ""
     ranges: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
+    pages: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -95,7 +99,14 @@ def find_sources(sources: Sequence[Path], *, exclude: Iterable[Path] = ()) -> tu
         kinds = f" ({count} files of other kinds are there)" if count else ""
         raise DataError(f"no file that can be read{kinds}", names, f"readable are {FORMAT_LIST}")
     ids = _unique_ids(list(found.values()))
-    files = [_stat(identifier, path) for identifier, (_, path) in zip(ids, found.values(), strict=True)]
+    named = [(identifier, path) for identifier, (_, path) in zip(ids, found.values(), strict=True)]
+    named, bundles, superseded = bundle_pages(named)
+    skipped += [Skipped(identifier, "superseded", f"read from {by}") for identifier, by in superseded]
+    files = [_stat(identifier, path) for identifier, path in named]
+    for identifier, paths in bundles:
+        stats = [path.stat() for path in paths]
+        size, changed = sum(status.st_size for status in stats), max(status.st_mtime_ns for status in stats)
+        files.append(SourceFile(identifier, str(paths[0]), "pages", "", size, changed, pages=[str(p) for p in paths]))
     return sorted(files, key=lambda file: file.id), sorted(skipped, key=lambda skip: skip.id)
 
 
@@ -180,7 +191,8 @@ def scan_sources(
     todo = []
     for file in files:
         entry = known.get(os.path.abspath(file.path))
-        if entry and (entry["size"], entry["mtime_ns"], entry["format"]) == (file.size, file.mtime_ns, file.format):
+        now = [file.size, file.mtime_ns, file.format, file.pages]
+        if entry and [entry[key] for key in ("size", "mtime_ns", "format", "pages")] == now:
             file.digest, file.ranges = entry["digest"], [(start, number) for start, number in entry["ranges"]]
         else:
             todo.append(file)
@@ -218,6 +230,13 @@ def _scan(file: SourceFile) -> None:
     digest = xxhash.xxh3_128()
     divide = file.format == "jsonl" and not file.compression and file.size > RANGE_BYTES
     ranges, offset, lines, next_border = [(0, 1)], 0, 1, RANGE_BYTES
+    for page in file.pages:
+        with open_source(Path(page)) as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    if file.pages:
+        file.digest = digest.hexdigest()
+        return
     with open_source(Path(file.path)) as stream:
         while block := stream.read(1 << 22):
             digest.update(block)

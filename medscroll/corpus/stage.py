@@ -38,7 +38,7 @@ from medscroll.errors import DataError
 
 _FILES_SHARD = "files.jsonl.zst"
 # Reasons for which a file was left out that are no mistake of anybody.
-_EXPECTED = frozenset({"hidden", "unsupported_format", "empty"})
+_EXPECTED = frozenset({"hidden", "unsupported_format", "empty", "superseded"})
 
 Progress = Callable[[int, int, str], None]
 

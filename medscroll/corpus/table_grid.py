@@ -10,9 +10,11 @@ and of recognised pages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_DIGIT = re.compile(r"\d")
 MOST_SPAN = 200  # columns or rows; larger values in a file are mistakes
 
 
@@ -32,17 +34,21 @@ def span(value: str | None) -> int:
     return min(MOST_SPAN, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 6 else 1
 
 
-def grid_lines(head: Sequence[Sequence[Cell]], body: Sequence[Sequence[Cell]]) -> list[str]:
+def grid_lines(head: Sequence[Sequence[Cell]], body: Sequence[Sequence[Cell]], *, guess: bool = False) -> list[str]:
     """The rows of a table as lines of text; empty rows are left out.
 
     Args:
         head: rows of the head; where there are none, leading rows of the body that are all <th> are taken.
         body: the other rows.
+        guess: where no cell is a <th> (as in recognised pages), take a first row without numbers over at least two
+            columns of numbers for the head. Forms of names and values beside each other do not look like that.
     """
     heads, rows = list(head), list(body)
     if not heads:
         while len(rows) > 1 and rows[0] and all(cell.is_head for cell in rows[0]):
             heads.append(rows.pop(0))
+    if guess and not heads and _looks_headed(rows):
+        heads.append(rows.pop(0))
     grid = _grid([*heads, *rows], len(heads))
     columns = max((len(row) for row in grid), default=0)
     if not columns:
@@ -57,6 +63,20 @@ def grid_lines(head: Sequence[Sequence[Cell]], body: Sequence[Sequence[Cell]]) -
     shown = names if names[0] else names[1:]
     columns_line = [f"Columns: {' | '.join(shown)}"] if any(shown) else []
     return columns_line + lines
+
+
+def _looks_headed(rows: Sequence[Sequence[Cell]]) -> bool:
+    width = len(rows[0]) if rows else 0
+    if len(rows) < 3 or width < 3 or any(cell.is_head for row in rows for cell in row):
+        return False
+    if any(cell.rows > 1 or cell.columns > 1 or _DIGIT.search(cell.text) for cell in rows[0]):
+        return False
+    body = [row for row in rows[1:] if len(row) == width]
+    for column in range(1, width):
+        cells = [row[column].text for row in body if row[column].text]
+        if not rows[0][column].text or sum(bool(_DIGIT.search(text)) for text in cells) < max(2, 0.7 * len(cells)):
+            return False
+    return True
 
 
 def _grid(rows: Sequence[Sequence[Cell]], heads: int) -> list[list[str]]:

@@ -174,3 +174,20 @@ def test_no_entity_or_file_is_read() -> None:
 def test_bytes_that_are_no_text_are_an_error() -> None:
     with pytest.raises(DataError, match="PNG"):
         list(read_html(b"\x89PNG....", "f"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "headed"),
+    [
+        (["Drug|Day|Night", "A|1 mg|2 mg", "B|3 mg|4 mg"], True),
+        (["姓名|张三", "年龄|45", "身高|170"], False),
+        (["姓名|张三|性别|男", "年龄|45|电话|138", "身高|170|体重|60"], False),
+        (["1|2|3", "4|5|6", "7|8|9"], False),
+        (["Drug|Day|Night", "A|1 mg|2 mg"], False),
+    ],
+)
+def test_a_head_is_guessed_only_over_columns_of_numbers(rows: list[str], headed: bool) -> None:
+    cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row.split("|")) + "</tr>" for row in rows)
+    text = read(f"<table>{cells}</table>").text
+    assert text.startswith("Columns: ") == headed
+    assert all(cell in text for row in rows for cell in row.split("|"))
