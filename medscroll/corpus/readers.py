@@ -39,7 +39,7 @@ def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[R
     elif part.file.format == "xml":
         from medscroll.corpus.jats import read_xml
 
-        yield from read_xml(read_whole(part, on_bytes), part.file.path)
+        yield from read_xml(read_whole(part, on_bytes), part.file.path, options)
     elif part.file.format == "html":
         from medscroll.corpus.html_reader import read_html
 

@@ -103,7 +103,8 @@ def test_middle_file_of_mineru() -> None:
         "_backend": "pipeline",
         "_version_name": "2.0",
         "pdf_info": [
-            {"page_idx": 0, "para_blocks": [lined("title", "A study", level=1), lined("text", "It was an exam-", "ple of")],
+            {"page_idx": 0, "para_blocks": [
+                lined("title", "A study", level=1), lined("text", "It was an exam-", "ple of")],
              "discarded_blocks": [lined("text", "Journal")]},
             {"page_idx": 1, "para_blocks": [
                 lined("title", "Methods", level=2), lined("text", "患者发热", "三天。"),
@@ -115,7 +116,8 @@ def test_middle_file_of_mineru() -> None:
     assert recognised_by(value) == "mineru"
     record = read_recognised([value], "f")
     assert record.text == (
-        f"# A study\n\nIt was an example of\n\n## Methods\n\n患者发热三天。\n\nTable 1\n{ROWS}\n\nFigure 1\n\n$$\nx^2\n$$"
+        "# A study\n\nIt was an example of\n\n## Methods\n\n患者发热三天。\n\n"
+        f"Table 1\n{ROWS}\n\nFigure 1\n\n$$\nx^2\n$$"
     )
     check(record, "mineru")
     assert record.counts["ocr_discarded"] == 1
@@ -130,7 +132,8 @@ def paddle(*blocks: tuple[str, str], page: int | None = None) -> dict[str, Any]:
 PAGES = [
     paddle(("header", "Journal"), ("doc_title", "A study"), ("text", "It was found that"), ("number", "1"), page=0),
     paddle(
-        ("text", "the dose mattered."), ("paragraph_title", "## Methods"), ("table", f"<html><body>{TABLE}</body></html>"),
+        ("text", "the dose mattered."), ("paragraph_title", "## Methods"),
+        ("table", f"<html><body>{TABLE}</body></html>"),
         ("image", '<div style="text-align: center;"><img src="imgs/x.jpg" alt="Image"/></div>'),
         ("figure_title", '<div style="text-align: center;">Figure 1</div>'), ("reference_content", "[1] S"), page=1,
     ),
@@ -170,8 +173,8 @@ def test_a_folder_of_output_gives_every_document_once(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name in ("one", "two"):
         (source / name).mkdir(parents=True)
-    for name in ("one.md", "one_middle.json", "one_model.json", "one_content_list_v2.json", "one_layout.pdf", "one.pdf"):
-        (source / "one" / name).write_text("not read")
+    for end in (".md", "_middle.json", "_model.json", "_content_list_v2.json", "_layout.pdf", ".pdf"):
+        (source / "one" / f"one{end}").write_text("not read")
     (source / "one" / "one_content_list.json").write_text(json.dumps(CONTENT_LIST))
     for number in (10, 2, *range(3, 10), 1, 0):
         page = PAGES[min(number, 1)] if number < 2 else paddle(("text", f"Page {number}."), page=number)
