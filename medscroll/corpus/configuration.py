@@ -56,9 +56,6 @@ class ReadConfig:
         default="main",
         metadata={"help": "Of web pages: main text, or all but scripts.", "choices": ["main", "all"]},
     )
-    pdf_running_heads: bool = field(
-        default=False, metadata={"help": "Keep repeated lines at the edges of PDF pages, and page numbers."}
-    )
 
 
 @dataclass

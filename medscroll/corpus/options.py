@@ -19,7 +19,6 @@ class ReadOptions:
         citations: keep the marks in the text that point at references, such as [12].
         figure_calls: keep the marks in the text that point at figures and tables, such as Fig. 2.
         html: "main" for the main text of web pages, "all" for navigation, headers and footers too.
-        pdf_running_heads: keep lines that recur at the top and foot of the pages of a PDF file, and page numbers.
         tolerant: a source or record that cannot be read is named among the rejects; otherwise it is an error.
     """
 
@@ -32,7 +31,6 @@ class ReadOptions:
     citations: bool = True
     figure_calls: bool = True
     html: str = "main"
-    pdf_running_heads: bool = False
     tolerant: bool = False
 
     @property

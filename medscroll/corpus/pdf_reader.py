@@ -2,9 +2,9 @@
 
 A page that is a scan, has drawn letters, is garbled (`pdf_quality`) or broken becomes a reject of its own with its
 number and the reason; the document is what remains, with the pages that are missing in its metadata. Nothing is
-recognised or guessed: give such files to MinerU or PaddleOCR, whose output is read too (`ocr_reader`). Lines that are
-repeated at the top or foot of the pages, and page numbers there, are left out and counted (`pdf_running_heads`).
-Sections come from the outline of the file, where it has one. Cost: pypdf reads 10 to 30 pages a second and core.
+recognised or guessed: give such files to MinerU or PaddleOCR, whose output is read too (`ocr_reader`). A form
+feed stands between pages, by which the step `page_lines` finds headers, footers and page numbers and puts sentences
+together that run over a page end. Sections come from the outline of the file, where it has one. Cost: pypdf reads 10 to 30 pages a second and core.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ from medscroll.errors import DataError, missing_package
 _REMEDY = "give it to MinerU or PaddleOCR and put what they write into the source folder"
 _SCAN_PIXELS = 600  # an image of more than so many pixels each way, on a page with hardly any text, is a scan
 _HARDLY = 50  # characters
-_EDGE_LINES = 3  # lines at the top and at the foot of a page that may be running heads
-_DIGITS = re.compile(r"\d+")
-_MEASURE = re.compile(r"\d\s*(?:[munpkcd]?(?:g|L|l|mol|m|s|Pa)\b|mmHg|I?U\b|[%℃°]|[μµ]|mEq|毫|微|克|升|片|次)")
-_SENTENCE_END = re.compile(r"[.!?:;。！？：；…\"”）)]\s*$")
+_PAGE_BREAK = "\n\f"
 _MOST_OUTLINE = 5000
 
 
@@ -50,14 +47,13 @@ def require_pypdf() -> None:
         raise missing_package("pypdf", "pdf", "reading PDF")
 
 
-def read_pdf(data: bytes, name: str, identifier: str, *, keep_running_heads: bool = False) -> Iterator[Record]:
+def read_pdf(data: bytes, name: str, identifier: str) -> Iterator[Record]:
     """The document of a PDF file, then a reject for each page that is left out (numbered by its page).
 
     Args:
         data: the file.
         name: its path, for errors.
         identifier: id of the file; the ids of rejected pages are `<identifier>#page=<number>`.
-        keep_running_heads: keep repeated lines at the top and foot of pages, and page numbers.
 
     Raises:
         DataError: broken, encrypted, or without any readable page.
@@ -78,8 +74,6 @@ def read_pdf(data: bytes, name: str, identifier: str, *, keep_running_heads: boo
             counts[f"pdf_{page.reason}"] += 1
             if page.sign:
                 counts[f"pdf_garbled_{page.sign}"] += 1
-    if not keep_running_heads:
-        _drop_running_heads(pages, counts)
     title = metadata.pop("title", None)
     text, sections = _join(pages, titles)
     metadata["page_characters"] = [0 if page.reason else len(page.text) for page in pages]
@@ -211,48 +205,6 @@ def _content_size(page: Any) -> int:
         return 0
 
 
-def _drop_running_heads(pages: list[_Page], counts: Counter[str]) -> None:
-    """Takes out lines at the edges of pages that recur on at least three pages and a fifth of all.
-
-    They are as far from the edge on every page, and a number in one is either the same everywhere or counts with the
-    pages: a line with any other number, or with a number and a unit (a dose at the foot of a table), is none.
-    """
-    good = [(number, page) for number, page in enumerate(pages) if not page.reason]
-    if len(good) < 3:
-        return
-    seen: Counter[tuple[int, str]] = Counter()
-    for number, page in good:
-        seen.update({key for _, line, place in _edges(page.text.split("\n")) for key in _keys(line, place, number)})
-    least = max(3, len(good) // 5)
-    for number, page in good:
-        lines = page.text.split("\n")
-        drop = {
-            index for index, line, place in _edges(lines)
-            if len(line) <= 150 and max(seen[key] for key in _keys(line, place, number)) >= least
-            and not _MEASURE.search(line)
-        }  # fmt: skip
-        if drop and len(drop) < len(lines):
-            counts["pdf_running_head_lines"] += len(drop)
-            counts["pdf_running_head_characters"] += sum(len(lines[index]) for index in drop)
-            page.text = "\n".join(line for index, line in enumerate(lines) if index not in drop).strip("\n")
-
-
-def _edges(lines: list[str]) -> list[tuple[int, str, int]]:
-    """(index, stripped line, distance: 0, 1, 2 from the top, -1, -2, -3 from the foot) of lines that are not blank."""
-    filled = [(index, line.strip()) for index, line in enumerate(lines) if line.strip()]
-    top = [(index, line, place) for place, (index, line) in enumerate(filled[:_EDGE_LINES])]
-    foot = filled[max(_EDGE_LINES, len(filled) - _EDGE_LINES) :]
-    return top + [(index, line, place - len(foot)) for place, (index, line) in enumerate(foot)]
-
-
-def _keys(line: str, place: int, page: int) -> set[tuple[int, str]]:
-    """What a line is compared by: as it is, and with its first or its last number as a distance from the page."""
-    numbers = [match for match in _DIGITS.finditer(line) if len(match[0]) < 6]
-    chosen = numbers[:1] + numbers[-1:]
-    forms = {line, *(f"{line[: m.start()]}\0{int(m[0]) - page}\0{line[m.end() :]}" for m in chosen)}
-    return {(place, form) for form in forms}
-
-
 def _outline(reader: Any) -> list[tuple[int, int, str]]:
     """(page from 0, level from 1, title) of the bookmarks; empty where there are none or they are broken."""
     found: list[tuple[int, int, str]] = []
@@ -276,25 +228,23 @@ def _outline(reader: Any) -> list[tuple[int, int, str]]:
 
 
 def _join(pages: list[_Page], titles: list[tuple[int, int, str]]) -> tuple[str, list[Section]]:
-    """(text of all good pages, a section for each bookmark): a sentence that runs over a page end stays one."""
+    """(text of all pages with a form feed between them, a section for each bookmark); a page left out is empty."""
     parts: list[str] = []
     sections: list[Section] = []
     length = 0
     for number, page in enumerate(pages):
-        mine = [(level, title) for at, level, title in titles if at == number]
-        text = "" if page.reason else page.text
-        if text.strip():
-            if parts:
-                runs_on = not _SENTENCE_END.search(parts[-1]) and not text[:1].isupper() and not mine
-                parts.append("\n" if runs_on else "\n\n")
-                length += len(parts[-1])
-            start = 0
-            for level, title in mine:
-                start = _find_title(text, title, start)
-                if not sections or sections[-1].start < length + start:
-                    sections.append(Section(length + start, level, title, number + 1))
-            parts.append(text)
-            length += len(text)
+        if number:
+            parts.append(_PAGE_BREAK)
+            length += len(_PAGE_BREAK)
+        if page.reason:
+            continue
+        start = 0
+        for level, title in [(level, title) for at, level, title in titles if at == number]:
+            start = _find_title(page.text, title, start)
+            if not sections or sections[-1].start < length + start:
+                sections.append(Section(length + start, level, title, number + 1))
+        parts.append(page.text)
+        length += len(page.text)
     return "".join(parts), sections
 
 

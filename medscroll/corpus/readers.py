@@ -47,8 +47,7 @@ def read_part(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[R
     elif part.file.format == "pdf":
         from medscroll.corpus.pdf_reader import read_pdf
 
-        keep = options.pdf_running_heads
-        yield from read_pdf(read_whole(part, on_bytes), part.file.path, part.file.id, keep_running_heads=keep)
+        yield from read_pdf(read_whole(part, on_bytes), part.file.path, part.file.id)
     elif part.file.format == "pages":
         yield _read_pages(part, options, on_bytes)
     elif part.file.format == "group":

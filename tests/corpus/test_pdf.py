@@ -34,7 +34,7 @@ def read(pages: list[Page], **options: object) -> list[Record]:
 
 def test_text_of_both_languages() -> None:
     (record,) = read([(lines(*ENGLISH),), (wide(CHINESE),)], title="A title")
-    assert record.text == "\n".join(ENGLISH) + "\n\n" + CHINESE
+    assert record.text == "\n".join(ENGLISH) + "\n\f" + CHINESE
     assert record.title == "A title"
     assert record.metadata["page_characters"] == [len("\n".join(ENGLISH)), len(CHINESE)]
     assert record.counts == {"pdf_pages": 2}
@@ -43,7 +43,7 @@ def test_text_of_both_languages() -> None:
 def test_scanned_garbled_and_blank_pages_are_named_with_their_numbers() -> None:
     pages: list[Page] = [(lines(*ENGLISH),), (b"", "image"), (b"",), (lines("7"), "image"), (lines(*ENGLISH),)]
     document, *left_out = read(pages)
-    assert document.text == "\n".join(ENGLISH) + "\n\n" + "\n".join(ENGLISH)
+    assert document.text.split("\n\f") == ["\n".join(ENGLISH), "", "", "", "\n".join(ENGLISH)]
     assert document.metadata["pages_left_out"] == {"scanned_page": [2, 4], "blank_page": [3]}
     assert [(r.number, r.id, r.reason) for r in left_out] == [
         (2, "a.pdf#page=2", "scanned_page"), (4, "a.pdf#page=4", "scanned_page"),
@@ -95,31 +95,12 @@ def test_signs_of_a_garbled_page(text: str, problem: str | None) -> None:
         assert not any(word in found[1] for word in ("patient", "患者", "龘"))
 
 
-def test_running_heads_go_and_doses_at_the_edges_stay() -> None:
-    pages: list[Page] = [
-        (lines(f"Journal of Things {100 + n}", f"Line {n * n + 3} of the body", "Dose table", f"Drug {n * 7 % 5} mg"),)
-        for n in range(12)
-    ]
-    (record,) = read(pages)
-    assert "Journal of Things" not in record.text
-    assert all(f"Line {n * n + 3} of the body" in record.text for n in range(12))
-    assert record.text.count(" mg") == 12
-    assert record.counts["pdf_running_head_lines"] == 24  # the head, and "Dose table" at the same place of every page
-    kept = list(read_pdf(make_pdf(pages), "a.pdf", "a.pdf", keep_running_heads=True))
-    assert kept[0].text.count("Journal of Things") == 12
-
-
 def test_bookmarks_are_sections_with_their_pages() -> None:
     pages: list[Page] = [(lines("Methods", *ENGLISH),), (lines(*ENGLISH, "Results", "It worked."),)]
     (record,) = read(pages, bookmarks=[(0, "Methods"), (1, "Results"), (1, "Not in the text")])
     found = [(s.title, s.page, record.text[s.start :].split("\n")[0]) for s in record.sections or []]
     assert found == [("Methods", 1, "Methods"), ("Results", 2, "Results")]
     assert read(pages)[0].sections is None  # then headings are looked for in the text
-
-
-def test_a_sentence_that_runs_over_a_page_end_is_not_torn() -> None:
-    (record,) = read([(lines("It was found that"),), (lines("nothing was lost."),), (lines("A new paragraph."),)])
-    assert record.text == "It was found that\nnothing was lost.\n\nA new paragraph."
 
 
 def encrypted(password: str) -> bytes:
