@@ -35,6 +35,7 @@ _REMEDY = (
     "convert it to UTF-8 (`iconv -f ENCODING -t UTF-8`); UTF-8, UTF-16 and GB18030 are found by themselves, other "
     "encodings (Big5, Latin-1, Shift-JIS) cannot be told apart safely"
 )
+LONGEST_LINE = 1 << 28  # characters of a line that is a record
 _SAMPLE = 200_000  # bytes that evidence is taken from
 _CHECKED = 20_000  # characters at either end that must look Chinese
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
@@ -80,6 +81,8 @@ def detect_encoding(data: bytes, name: str, *, whole: bool = True) -> tuple[str,
     sample = data[:_SAMPLE]
     if b"\0" in sample:
         guess = _utf16_by_evidence(sample, needs_zero=True)
+        if guess is None and _is_dirty_utf8(data, sample, whole):
+            return "utf-8", 0
         if guess is None:
             raise _binary(name, f"binary: it holds zero bytes, the first at byte {data.index(0)}")
         _check(data, guess, 0, name, whole)
@@ -176,21 +179,46 @@ def decode_stream(stream: BinaryIO, name: str, *, offset: int = 0, block: int = 
         position += len(data)
 
 
+class LongLine(str):
+    """Stands for a line that is too long to be held: empty, and knows its length.
+
+    Attributes:
+        characters: of the line.
+    """
+
+    characters: int = 0
+
+    @classmethod
+    def of(cls, characters: int) -> LongLine:
+        """The one for a line of so many characters."""
+        line = cls()
+        line.characters = characters
+        return line
+
+
 def decode_lines(stream: BinaryIO, name: str, *, offset: int = 0, block: int = 1 << 20) -> Iterator[str]:
-    """The lines of a stream with their `\\n`, in constant memory; only `\\n` ends a line (not U+2028, not `\\r`)."""
+    """The lines of a stream with their `\\n`; only `\\n` ends a line (not U+2028, not `\\r`).
+
+    Memory is constant: a line of more than `LONGEST_LINE` characters is passed over, and a `LongLine` given for it.
+    """
     rest: list[str] = []
+    held = 0
     for text in decode_stream(stream, name, offset=offset, block=block):
         pieces = text.split("\n")
+        held += len(pieces[0])
+        if held > LONGEST_LINE:
+            rest.clear()
         if len(pieces) == 1:
-            rest.append(text)
+            if held <= LONGEST_LINE:
+                rest.append(text)
             continue
-        yield "".join(rest) + pieces[0] + "\n"
+        yield "".join(rest) + pieces[0] + "\n" if held <= LONGEST_LINE else LongLine.of(held)
+        held = len(pieces[-1])
         for piece in pieces[1:-1]:
             yield piece + "\n"
         rest = [pieces[-1]]
-    last = "".join(rest)
-    if last:
-        yield last
+    if held:
+        yield "".join(rest) if held <= LONGEST_LINE else LongLine.of(held)
 
 
 def _detect_at(data: bytes, name: str, position: int) -> tuple[str, int]:
@@ -229,6 +257,16 @@ def _in_gb2312(char: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _is_dirty_utf8(data: bytes, sample: bytes, whole: bool) -> bool:
+    """Whether data with some zero bytes is UTF-8 text all the same: a few in a thousand, no other control characters.
+
+    The zero bytes are taken out later and counted ("nul").
+    """
+    zeros = sample.count(0)
+    few = zeros <= max(2, len(sample) // 500) and zeros < len(sample) // 4
+    return few and len(_CONTROLS.findall(sample)) - zeros <= zeros and _strict_error(data, "utf-8", whole) is None
 
 
 def _utf16_by_evidence(sample: bytes, *, needs_zero: bool) -> str | None:

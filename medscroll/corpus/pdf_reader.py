@@ -2,9 +2,10 @@
 
 A page that is a scan, has drawn letters, is garbled (`pdf_quality`) or broken becomes a reject of its own with its
 number and the reason; the document is what remains, with the pages that are missing in its metadata. Nothing is
-recognised or guessed: give such files to MinerU or PaddleOCR, whose output is read too (`ocr_reader`). A form
-feed stands between pages, by which the step `page_lines` finds headers, footers and page numbers and puts sentences
-together that run over a page end. Sections come from the outline of the file, where it has one. Cost: pypdf reads 10 to 30 pages a second and core.
+recognised or guessed: give such files to MinerU or PaddleOCR, whose output is read too (`ocr_reader`). A form feed
+stands between pages, by which the step `page_lines` finds headers, footers and page numbers and puts sentences together
+that run over a page end. Sections come from the outline of the file, where it has one. Cost: pypdf reads 10 to 30 pages
+a second and core.
 """
 
 from __future__ import annotations

@@ -17,9 +17,8 @@ from medscroll.corpus.shards import Part
 from medscroll.corpus.sources import SourceFile
 from medscroll.errors import DataError
 
-MAX_DOCUMENT_BYTES = 1 << 30
+MAX_DOCUMENT_BYTES = 1 << 29
 FILE_FAILED = 1 << 62  # number of the record that stands for the rest of a file that cannot be read
-_EXPANSION_ROOM, _EXPANSION = 64 << 20, 200  # a compressed file may unpack to the greater of room and factor
 
 OnBytes = Callable[[int], None]
 
@@ -61,8 +60,8 @@ def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -
         raise DataError(
             f"the file is larger than {limit >> 20} MiB and would be read whole",
             part.file.path,
-            "write one record a line into a .jsonl file, which is read piece by piece",
-        )
+            "write one record a line into a .jsonl file, which is read piece by piece", reason="too_large",
+        )  # fmt: skip
     return data
 
 

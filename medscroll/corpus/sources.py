@@ -124,24 +124,39 @@ def _walk(root: Path, folder: Path, excluded: set[str], skipped: list[Skipped]) 
         try:
             entries = sorted(current.iterdir())
         except OSError as error:
-            raise DataError(
-                f"cannot read the folder: {error.strerror}", str(current), "check its permissions"
-            ) from error
+            if current == root:
+                raise DataError(
+                    f"cannot read the folder: {error.strerror}", str(current), "check its permissions"
+                ) from error
+            name = current.relative_to(root).as_posix()
+            skipped.append(Skipped(name, "unreadable", f"folder: {error.strerror or 'error of the file system'}"))
+            continue
         for entry in entries:
             name = entry.relative_to(root).as_posix()
             if entry.name.startswith(".medscroll"):
                 continue  # written by medscroll itself
             if entry.name.startswith("."):
                 skipped.append(Skipped(name, "hidden", "name starts with a dot"))
-            elif entry.is_dir():
+            elif (kind := _kind(entry)) == "folder":
                 pending.append(entry)
+            elif kind:
+                skipped.append(Skipped(name, "not_a_file" if kind == "other" else "unreadable", _KINDS[kind]))
             elif split_suffixes(entry)[0] not in FORMATS:
                 skipped.append(Skipped(name, "unsupported_format", entry.suffix or "no suffix"))
-            elif entry.is_file():
-                paths.append(entry)
             else:
-                skipped.append(Skipped(name, "not_a_file", "a broken link, a pipe or a device"))
+                paths.append(entry)
     return paths
+
+
+_KINDS = {"other": "a broken link, a circle of links, a pipe or a device", "denied": "its status cannot be read"}
+
+
+def _kind(path: Path) -> str:
+    """ "" for a file, "folder", "other", or "denied"."""
+    try:
+        return "" if path.is_file() else "folder" if path.is_dir() else "other"
+    except OSError:
+        return "denied"
 
 
 def _unique_ids(found: list[tuple[Path, Path]]) -> list[str]:
@@ -222,6 +237,8 @@ def _try_scan(file: SourceFile) -> str:
         _scan(file)
     except OSError as error:
         return error.strerror or "error of the file system"
+    except DataError as error:  # it cannot be opened
+        return error.what.rpartition(": ")[2]
     return ""
 
 
