@@ -51,14 +51,14 @@ def main() -> None:
     from medscroll.planning.compute import count_parameters
 
     on_gpu = torch.cuda.is_available()
+    model_args = ModelArguments(model_name_or_path=flags.model, from_scratch=not Path(flags.model).is_dir())
+    config = load_config(model_args)
+    parameters = count_parameters(config)  # before ZeRO-3 is on: it partitions whatever transformers builds
     args = TrainingArguments(output_dir="zero3-build", use_cpu=not on_gpu, bf16=flags.dtype == "bfloat16")
     args.learning_rate, args.gradient_checkpointing, args.save_steps = 1e-5, False, 500
     args.deepspeed = load_deepspeed("zero3", on_gpu=on_gpu)
     args.start()
     join_deepspeed()
-    model_args = ModelArguments(model_name_or_path=flags.model, from_scratch=not Path(flags.model).is_dir())
-    config = load_config(model_args)
-    parameters = count_parameters(config)
     before = psutil.Process().memory_info()
     sampler = PeakMemory()
     sampler.start()
