@@ -49,6 +49,7 @@ def main() -> None:
     from medscroll.engine.deepspeed import join_deepspeed, load_deepspeed
     from medscroll.model.load import build_model, load_config
     from medscroll.planning.compute import count_parameters
+    from medscroll.planning.process_group import leave
 
     on_gpu = torch.cuda.is_available()
     model_args = ModelArguments(model_name_or_path=flags.model, from_scratch=not Path(flags.model).is_dir())
@@ -97,8 +98,7 @@ def main() -> None:
             "host": os.uname().machine,
         }
         print(json.dumps(report, indent=2))
-    dist.barrier()
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
