@@ -230,7 +230,7 @@ def verdict(found: dict[str, dict[str, Any]], probe: list[dict[str, Any]]) -> di
 
     names = ("forward", "backward", "optimizer")
     checks = {f"{key} phases": all((each["phases"].get(n) or 0) > 1e-4 for n in names) for key, each in found.items()}
-    sums = {f"{key} sum": (each["phases_against_wall"] or 1) < 0.05 for key, each in found.items()}
+    sums = {f"{key} sum": bool(each["steps"]) and each["phases_against_wall"] < 0.05 for key, each in found.items()}
     judge("cuda_event_phases", checks | sums)
     fields = ("utilisation", "power", "power_limit", "temperature", "clock")
     judge("nvml", {f"{key} {n}": bool((each["gpu"] or {}).get(n)) for key, each in found.items() for n in fields})
