@@ -38,6 +38,7 @@ from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
 from medscroll.model.recompute import apply_level
 from medscroll.model.rounding import StochasticAdamW
+from medscroll.model.tiled_mlp import can_tile
 from medscroll.monitor.traffic import enable_recorder
 from medscroll.packing.cost import linear_cost
 from medscroll.packing.cursor import Cursor
@@ -223,6 +224,7 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
     choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
     choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
     step = training_step(data, args, context, (dtype, computing), liger=liger.use)
+    step = dataclasses.replace(step, can_tile=can_tile(data.config, trust_remote_code=trust))
     level, level_choice = choose_level(args, step, room_here(device, context.place.local_world_size))
     choices.append(level_choice)
     rounding = choose_rounding(
