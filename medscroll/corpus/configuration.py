@@ -70,6 +70,10 @@ class ReadConfig:
     references: bool = field(default=False, metadata={"help": "Write reference lists of articles too."})
     citations: bool = field(default=True, metadata={"help": "Keep marks that point at references, such as [12]."})
     figure_calls: bool = field(default=True, metadata={"help": "Keep marks that point at figures and tables."})
+    html: str = field(
+        default="main",
+        metadata={"help": "Of web pages: main text, or all but scripts.", "choices": ["main", "all"]},
+    )
 
 
 @dataclass
