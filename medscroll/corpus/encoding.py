@@ -35,7 +35,7 @@ _REMEDY = (
     "convert it to UTF-8 (`iconv -f ENCODING -t UTF-8`); UTF-8, UTF-16 and GB18030 are found by themselves, other "
     "encodings (Big5, Latin-1, Shift-JIS) cannot be told apart safely"
 )
-LONGEST_LINE = 1 << 28  # characters of a line that is a record
+LONGEST_LINE = 1 << 27  # characters of a line that is a record
 _SAMPLE = 200_000  # bytes that evidence is taken from
 _CHECKED = 20_000  # characters at either end that must look Chinese
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")

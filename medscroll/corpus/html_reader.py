@@ -70,7 +70,7 @@ def read_html(data: bytes, name: str, *, everything: bool = False) -> Iterator[R
     if body is not None:
         main = None if everything else _main(body)
         if main is not None:
-            outside = characters(body) - characters(main)
+            outside = _shown(body) - _shown(main)
             page.count("html_outside_main_characters", max(0, outside))
             metadata["main"] = main.tag
             page.in_main = True
@@ -131,14 +131,18 @@ def parse_page(text: str, name: str) -> Any:
     return LexborHTMLParser(text)
 
 
+def _shown(element: Any) -> int:
+    """Characters of text in an element, white space, scripts and styles aside."""
+    return characters(element) - sum(characters(inner) for inner in element.css("script, style, noscript, template"))
+
+
 def _main(body: Any) -> Any:
     """The element that holds the main text; None for the whole body."""
-    total = 0
     for selector in ("main, [role=main]", "article"):
         found = body.css(selector)
         if len(found) == 1:
-            total = total or characters(body) - sum(characters(e) for e in body.css("script, style, nav, footer"))
-            if characters(found[0]) >= _LEAST_SHARE * total:
+            total = _shown(body) - sum(_shown(element) for element in body.css("nav, footer"))
+            if _shown(found[0]) >= _LEAST_SHARE * total:
                 return found[0]
     return None
 

@@ -200,7 +200,8 @@ class PageText(TextBuilder):
 
     def table_lines(self, node: Any, depth: int = 0) -> list[str]:
         """The rows of a data table, each with the names of its columns."""
-        head, body = [], []
+        head: list[list[Cell]] = []
+        body: list[list[Cell]] = []
         for row in _rows(node):
             cells = [
                 Cell(

@@ -10,7 +10,8 @@ from medscroll.corpus.table_grid import Cell, grid_lines, span
 
 def table_lines(table: Any) -> list[str]:
     """The rows of a <table> element as lines of text; empty rows are left out."""
-    head, body = [], []
+    head: list[list[Cell]] = []
+    body: list[list[Cell]] = []
     for row in table.iter():
         if local_name(row) == "tr":
             (head if local_name(row.getparent()) == "thead" else body).append(_cells(row))

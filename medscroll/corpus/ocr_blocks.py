@@ -121,9 +121,9 @@ def _content_block(item: dict[str, Any], page: int) -> Block:
     elif kind in ("code", "algorithm") and "code_body" in item:
         block = Block("text", page, "\n".join([*before, *_texts(item["code_body"]), *after]))
     else:
-        level = item.get("text_level")
-        heading = isinstance(level, int) and level > 0
-        block = Block("heading" if heading else "text", page, text, min(level, 6) if heading else 0)
+        stated = item.get("text_level")
+        level = min(stated, 6) if isinstance(stated, int) and stated > 0 else 0
+        block = Block("heading" if level else "text", page, text, level)
     return block
 
 

@@ -54,9 +54,11 @@ def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -
     Raises:
         DataError: more than `limit` bytes.
     """
-    with open_source(Path(part.file.path), part.file.compression, on_bytes) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+    data = b""
+    if part.file.compression or part.file.pages or part.file.size <= limit:
+        with open_source(Path(part.file.path), part.file.compression, on_bytes) as stream:
+            data = stream.read(limit + 1)
+    if len(data) > limit or (part.file.size > limit and not data):
         raise DataError(
             f"the file is larger than {limit >> 20} MiB and would be read whole",
             part.file.path,

@@ -49,8 +49,8 @@ def bundle_pages(named: Sequence[Named]) -> tuple[list[Named], list[tuple[str, l
     joined: list[tuple[str, list[Path]]] = []
     for stem_path, pages in sorted(bundles.items()):
         paths = [path for _, path in sorted(pages)]
-        identifier = by_path[paths[0]].rpartition("/")
-        name = f"{identifier[0]}{identifier[1]}{stem_path.name}_*_res.json"
+        folder, slash, _ = by_path[paths[0]].rpartition("/")
+        name = f"{folder}{slash}{stem_path.name}_*_res.json"
         joined.append((name, paths))
         copies = [stem_path.with_name(f"{stem_path.name}_{number}.md") for number, _ in pages]
         for other in [*copies, *(stem_path.with_name(stem_path.name + end) for end in (".md", ".pdf"))]:
