@@ -5,16 +5,20 @@
 One process. Each step gets the documents as the steps before it left them, as in `medscroll prepare`; every run starts
 from the raw texts again. The peer, in the same run: `ftfy.fix_text` with its defaults and with the same safe
 configuration that the step `mojibake` uses. With `--hostile` texts made to be slow are passed through instead, at two
-sizes: the ratio of the times says whether a step is linear. One JSON object a line; the median of the runs.
+sizes: the ratio of the times says whether a step is linear. With `--wrapped` the paragraphs of 60 articles are wrapped
+at three widths, and it is counted how many line ends `unwrap` takes out again, and how many others. One JSON object a
+line; the median of the runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import re
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,13 +127,50 @@ def hostile(size: int) -> Iterator[dict[str, object]]:
         yield {"step": name, "piece": worst[2], "characters": 4 * size, "seconds": round(worst[1], 2), "ratio": ratio}
 
 
+def wrapped(folder: Path, width: int) -> dict[str, object]:
+    """Line ends that wrapping at a width puts into 60 articles, those that are left, and those lost that were there."""
+    step = steps()["unwrap"]
+    put = left = lost = 0
+    for document in itertools.islice(documents(folder), 60):
+        lines = [" ".join(line.split()) for line in document.text.split("\n")]
+        broken = "\n".join(
+            "\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False))
+            if len(line) > width and not line.startswith("#") and " — " not in line
+            else line
+            for line in lines
+        )
+        result = run_step(step, Document(document.id, broken, document.id, "en"), StepLog())
+        assert result is not None
+        before, after, now = (line_ends(text) for text in ("\n".join(lines), broken, result.text))
+        put += len(after - before)
+        left += len(now - before)
+        lost += len(before - now)
+    return {"width": width, "put_in": put, "left": left, "joined": round(1 - left / put, 4), "falsely_joined": lost}
+
+
+def line_ends(text: str) -> set[int]:
+    """The places of line ends, in characters that are no blanks."""
+    places, seen = set(), 0
+    for character in text:
+        if character == "\n":
+            places.add(seen)
+        elif character != " ":
+            seen += 1
+    return places
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=Path, default=Path("../shared/corpora"))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--hostile", action="store_true")
+    parser.add_argument("--wrapped", action="store_true")
     options = parser.parse_args()
+    if options.wrapped:
+        for width in (64, 78, 100):
+            print(json.dumps(wrapped(options.corpora / "pmc_articles_en", width)), flush=True)
+        return
     if options.hostile:
         for row in hostile(500_000):
             print(json.dumps(row, ensure_ascii=False), flush=True)
