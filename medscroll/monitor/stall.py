@@ -46,8 +46,8 @@ def stall_limit(median_step: float | None, phase: str, factor: float, timeout: f
         median_step: seconds; None before the third step.
         phase: what is under way.
         factor: median steps that a step may take.
-        timeout: after how many seconds collectives give up; the limit is at most half of it, so that a stall is named
-            while all processes live.
+        timeout: after how many seconds collectives give up; the limit is at most three quarters of it, so that a stall
+            is named while all processes live.
     """
     if phase in LONG_PHASES:
         limit = max(LONG_GRACE, factor * (median_step or 0.0))
@@ -55,7 +55,7 @@ def stall_limit(median_step: float | None, phase: str, factor: float, timeout: f
         return None
     else:
         limit = factor * median_step + GRACE
-    return limit if timeout is None else min(limit, timeout / 2)
+    return limit if timeout is None else min(limit, 0.75 * timeout)
 
 
 def find_missing(beats: dict[int, Beat], world_size: int) -> list[Missing]:

@@ -156,7 +156,7 @@ def test_limits() -> None:
     assert stall_limit(10.0, "forward", 2.0) == 25.0  # within 3 median steps and 10 s
     assert stall_limit(10.0, "checkpoint", 2.0) == 900.0
     for phase in ("forward", "checkpoint"):
-        assert stall_limit(500.0, phase, 2.0, timeout=600.0) == 300.0  # named before collectives give up
+        assert stall_limit(500.0, phase, 2.0, timeout=600.0) == 450.0  # named before collectives give up
     assert stall_limit(10.0, "forward", 2.0, timeout=600.0) == 25.0
     assert stall_limit(None, "forward", 2.0, timeout=600.0) is None
 
