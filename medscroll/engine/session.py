@@ -364,6 +364,7 @@ def monitor_settings(args: TrainingArguments) -> MonitorSettings:
         stall_factor=args.stall_factor,
         abort=args.stall_action == "abort",
         exposed_limit=args.exposed_limit,
+        timeout=float(args.ddp_timeout),
     )
 
 
