@@ -17,12 +17,14 @@ from medscroll.planning.compute import count_parameters
 from medscroll.planning.estimate import (
     ERROR_BOUND,
     checkpoint_interval,
+    config_text,
     disk_of,
     host_of,
     memory_of,
     note_of,
-    time_of,
+    trained,
 )
+from medscroll.planning.step_time import assumptions, time_of
 
 MICRO_BATCHES = (1, 2, 4, 8)
 MOST_ROW = 131_072  # tokens; longer rows only where one block is longer
@@ -34,7 +36,7 @@ def predict(
 ) -> Candidate:
     """Everything about one setup on a cluster; `tokens` gives days and cost."""
     memory = memory_of(setup)
-    time, network = time_of(setup, cluster)
+    time, network = time_of(setup, cluster, trained(setup), config_text(setup))
     host = host_of(setup)
     on_gpu = memory.total <= cluster.gpu.memory
     on_host = max(host.at_load, host.steady) <= cluster.host_memory
@@ -68,7 +70,7 @@ def predict(
         days=days,
         cost=cost,
         checkpoint_seconds=checkpoint_interval(setup, cluster, disk_bandwidth),
-        notes=note_of(setup),
+        notes=(*note_of(setup), *assumptions(setup, cluster)),
     )
 
 
