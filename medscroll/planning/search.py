@@ -144,7 +144,7 @@ def _bases(
         if offload and level < 2:
             continue
         for group in groups:
-            options = fixed.zero_options or _options(level, hidden)
+            options = fixed.zero_options or zero_options(level, hidden)
             offloads = fixed.offload_optimizer if fixed.offload_optimizer is not None else offload and level >= 2
             dtype = fixed.weight_dtype or ("bfloat16" if cluster.gpu.has_bf16 else "float16")
             yield TrainingSetup(
@@ -174,7 +174,7 @@ def _bases(
             )
 
 
-def _options(stage: int, hidden: int) -> dict[str, Any]:
+def zero_options(stage: int, hidden: int) -> dict[str, Any]:
     """`zero_optimization` of the shipped configurations, with transformers' values for "auto"."""
     if stage < 3:
         return {"stage": stage, **ZERO, "reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
@@ -235,7 +235,7 @@ def smallest_change(setup: TrainingSetup, cluster: Cluster) -> str:
         add("--gradient_checkpointing", activation_memory="full")
     tight: dict[str, Any] = {"micro_batch": 1, "activation_memory": "full"}
     if setup.zero_stage < 3 and setup.ranks > 1:
-        options = _options(3, int(setup.config.get_text_config().hidden_size))
+        options = zero_options(3, int(setup.config.get_text_config().hidden_size))
         tight |= {"engine": "deepspeed", "zero_stage": 3, "zero_options": options, "fused_loss": False}
         add("--deepspeed zero3", **tight)
     size = setup.block_size // 2

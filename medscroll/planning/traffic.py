@@ -128,7 +128,7 @@ def _stage_3(setup: TrainingSetup, work: ModelWork, cluster: Cluster, trained: i
     grouped = setup.hpz_group > 1
     group_nodes = -(-setup.hpz_group // setup.gpus_per_node) if grouped else setup.nodes
     group = ring(cluster, setup.hpz_group, group_nodes) if grouped else outer
-    found = gathered(setup, work)
+    found = gathered(setup, work, trained)
     size, grads = _bytes_a_gradient(setup), _bytes_a_gradient(setup) * float(trained)
     bucket = min(grads, size * max(_bucket(setup), float(max(work.modules))))
     reduce = outer.seconds(grads, max(1.0, grads / bucket))
@@ -148,17 +148,36 @@ def _stage_3(setup: TrainingSetup, work: ModelWork, cluster: Cluster, trained: i
         per_micro_step=micro if crosses else 0.0,
         per_step=crossing if crosses else 0.0,
         per_rank_step=share * (over_all + grads * steps) + inside * in_group,
-        collectives={"all_gather": over_all + in_group, "reduce_scatter": grads * steps},
+        collectives={"all_gather": over_all, "reduce_scatter": grads * steps}
+        | ({"all_gather_in_group": in_group} if grouped else {}),
     )
     tail = outer.seconds(min(size * float(max(work.modules)), forward)) + outer.seconds(bucket)
     return Communication(later, again + reduce, first, again + reduce, tail, end, network)
 
 
-def gathered(setup: TrainingSetup, work: ModelWork) -> Gathers:
-    """What ZeRO-3 gathers in a micro step of this setup, parameters that belong to no layer in proportion."""
+def gathered(setup: TrainingSetup, work: ModelWork, trained: int) -> Gathers:
+    """What ZeRO-3 gathers in a micro step of this setup.
+
+    Frozen weights that a recomputation has gathered are let go by the module whose backward pass asked for it
+    (`ds_recompute_parameters`), so with adapters every layer is gathered once more, whatever the reuse distance.
+    """
     limits = limits_of(setup.zero_options)
     recomputes = setup.activation_memory != "none"
-    return gathers(work.modules, work.layers, work.embedding, work.head, recomputes, limits)
+    modules = tuple(size for size in work.modules if size > limits.persistence)
+    found = gathers(modules, work.layers, work.embedding, work.head, recomputes, limits)
+    kept = found.persistent + (sum(work.modules) - sum(modules)) * work.layers
+    forward, backward = found.forward, found.backward
+    calls, back_calls = found.forward_calls, found.backward_calls
+    if setup.lora_rank:
+        if recomputes:
+            backward += sum(modules) * work.layers
+            back_calls += len(modules) * work.layers
+        if setup.lora_rank * work.hidden > limits.persistence:
+            forward, backward = forward + trained, backward + trained
+            calls, back_calls = calls + len(modules) * work.layers, back_calls + len(modules) * work.layers
+        else:
+            kept += trained
+    return Gathers(forward, backward, calls, back_calls, kept)
 
 
 def _bucket(setup: TrainingSetup) -> float:

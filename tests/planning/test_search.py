@@ -14,7 +14,10 @@ from medscroll.model.load import load_config
 from medscroll.planning.candidate import Constraints, TrainingSetup
 from medscroll.planning.cluster import parse_cluster
 from medscroll.planning.compute import count_parameters
+from medscroll.planning.estimate import config_text
+from medscroll.planning.layer_work import model_work
 from medscroll.planning.search import plan_training, predict, smallest_change
+from medscroll.planning.traffic import gathered
 
 
 def config_of(name: str) -> Any:
@@ -54,11 +57,21 @@ def test_traffic_is_that_of_the_engine() -> None:
     def sent(**changes: Any) -> float:
         return predict(setup(nodes=2, **changes), cluster).network.per_step
 
+    def gathers(**changes: Any) -> Any:
+        return gathered(setup(nodes=2, **changes), model_work(config_text(setup())), PARAMETERS)
+
+    found = gathers()
+    assert found.forward == pytest.approx(PARAMETERS, rel=0.02)
+    assert 0.8 * PARAMETERS < found.backward < 0.9 * PARAMETERS  # the last layers of the forward pass are still there
     for steps in (1, 4):
         assert sent(zero_stage=1, accumulation=steps) == pytest.approx(3 * whole * share)
         assert sent(zero_stage=2, accumulation=steps) == pytest.approx((2 * steps + 1) * whole * share)
-        assert sent(zero_stage=3, accumulation=steps) == pytest.approx(3 * steps * whole * share)
-        assert sent(zero_stage=3, accumulation=steps, hpz_group=8) == pytest.approx(2 * steps * whole * share)
+        micro = 2.0 * (found.forward + found.backward + PARAMETERS)
+        kept = 2.0 * found.persistent
+        assert sent(zero_stage=3, accumulation=steps) == pytest.approx((micro * steps + kept) * share)
+        # with hpZ a weight crosses nodes once a step, gradients in every micro step
+        crossing = (2.0 * found.forward + whole * steps + kept) * share
+        assert sent(zero_stage=3, accumulation=steps, hpz_group=8) == pytest.approx(crossing)
     assert predict(setup(), parse_cluster("8xH100-80G")).network.per_step == 0
     slow = predict(setup(nodes=2), parse_cluster("2x8xH100-80G@10GbE"))
     assert slow.binding == "network"
