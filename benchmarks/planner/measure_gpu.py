@@ -186,7 +186,7 @@ class Worker:
 def planned(record: dict[str, Any]) -> dict[str, Any]:
     """The planner's bytes by part for the setup of a record."""
     from medscroll.planning.candidate import TrainingSetup
-    from medscroll.planning.estimate import memory_of
+    from medscroll.planning.memory import memory_of
 
     config = config_of_record(record)
     memory = memory_of(TrainingSetup(config=config, **record["setup"]))

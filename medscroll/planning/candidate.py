@@ -209,6 +209,7 @@ class NetworkBytes:
         per_rank_step: bytes that one rank sends in a step over all its links.
         collectives: name of the collective -> bytes of its tensors on one rank in one optimizer step.
         hiding_tokens: least tokens per GPU and micro step that hide the network; None where it is never exposed.
+        hiding_at_half_peak: the same by rule of thumb: line rate, GPUs at half of their peak, recomputation counted.
     """
 
     per_micro_step: float
@@ -216,6 +217,7 @@ class NetworkBytes:
     per_rank_step: float
     collectives: dict[str, float] = field(default_factory=dict)
     hiding_tokens: float | None = None
+    hiding_at_half_peak: float | None = None
 
 
 @dataclass(frozen=True)

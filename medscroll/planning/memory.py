@@ -129,6 +129,12 @@ def memory_of(setup: TrainingSetup) -> MemoryBreakdown:
     )
 
 
+def note_of(setup: TrainingSetup) -> tuple[str, ...]:
+    """What a reader should know about how memory was predicted."""
+    fit = memory_fit()
+    return (f"GPU memory: CUDA context and allocator slack are {fit.source}; a run's own check corrects the rest",)
+
+
 def _of_region(setup: TrainingSetup, shards: Shards, level: Level, region: str, peak: RegionPeak) -> _Moment:
     """A stretch of forward or backward pass."""
     stage = setup.zero_stage if setup.engine == "deepspeed" else 0

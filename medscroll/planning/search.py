@@ -14,9 +14,10 @@ from typing import Any
 from medscroll.planning.candidate import GIB, Candidate, Constraints, TrainingSetup
 from medscroll.planning.cluster import Cluster
 from medscroll.planning.compute import count_parameters
-from medscroll.planning.estimate import note_of, time_of
 from medscroll.planning.host_disk import checkpoint_interval, disk_of, host_of
-from medscroll.planning.memory import memory_fit, memory_of
+from medscroll.planning.memory import memory_fit, memory_of, note_of
+from medscroll.planning.parameters import config_text, trained
+from medscroll.planning.step_time import assumptions, time_of
 
 MICRO_BATCHES = (1, 2, 4, 8)
 # Levels of activation memory that are tried, from fastest to smallest; a run's own `auto` also tries linear_N
@@ -44,7 +45,7 @@ def predict(
 ) -> Candidate:
     """Everything about one setup on a cluster; `tokens` gives days and cost."""
     memory = memory_of(setup)
-    time, network = time_of(setup, cluster)
+    time, network = time_of(setup, cluster, trained(setup), config_text(setup))
     host = host_of(setup)
     on_gpu = memory.total <= cluster.gpu.memory
     on_host = max(host.at_load, host.steady) <= cluster.host_memory
@@ -78,7 +79,7 @@ def predict(
         days=days,
         cost=cost,
         checkpoint_seconds=checkpoint_interval(setup, cluster, disk_bandwidth),
-        notes=note_of(setup),
+        notes=(*note_of(setup), *assumptions(setup, cluster)),
     )
 
 
