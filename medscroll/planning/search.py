@@ -14,19 +14,28 @@ from typing import Any
 from medscroll.planning.candidate import GIB, Candidate, Constraints, TrainingSetup
 from medscroll.planning.cluster import Cluster
 from medscroll.planning.compute import count_parameters
-from medscroll.planning.estimate import (
-    ERROR_BOUND,
-    checkpoint_interval,
-    config_text,
-    disk_of,
-    host_of,
-    memory_of,
-    note_of,
-    trained,
-)
+from medscroll.planning.host_disk import checkpoint_interval, disk_of, host_of
+from medscroll.planning.memory import memory_fit, memory_of, note_of
+from medscroll.planning.parameters import config_text, trained
 from medscroll.planning.step_time import assumptions, time_of
 
 MICRO_BATCHES = (1, 2, 4, 8)
+# Levels of activation memory that are tried, from fastest to smallest; a run's own `auto` also tries linear_N
+LEVELS = (
+    "none",
+    "linear",
+    "mlp",
+    "attention",
+    "attention_offload",
+    "full",
+    "full_offload",
+    "every_2_offload",
+    "every_4_offload",
+    "every_8_offload",
+    "every_4",
+    "every_8",
+)
+SMALLEST = LEVELS[LEVELS.index("full") :]
 MOST_ROW = 131_072  # tokens; longer rows only where one block is longer
 ZERO = {"reduce_scatter": True, "overlap_comm": True, "contiguous_gradients": True}
 
@@ -66,7 +75,7 @@ def predict(
         fits=fits,
         reason=reason,
         binding=binding,
-        error_bound=ERROR_BOUND,
+        error_bound=memory_fit().error_bound,
         days=days,
         cost=cost,
         checkpoint_seconds=checkpoint_interval(setup, cluster, disk_bandwidth),
@@ -193,7 +202,7 @@ def zero_options(stage: int, hidden: int) -> dict[str, Any]:
 
 def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: int | None) -> list[Candidate]:
     """Over micro batches and recomputation: the fastest that fits, else the smallest."""
-    levels = [fixed.activation_memory] if fixed.activation_memory else ["none", "full"]
+    levels = [fixed.activation_memory] if fixed.activation_memory else list(LEVELS)
     sizes = [fixed.micro_batch] if fixed.micro_batch else list(MICRO_BATCHES)
     target = fixed.global_tokens or (
         1 << 20 if base.parameters < 10e9 else 1 << 21 if base.parameters < 40e9 else 1 << 22
