@@ -18,7 +18,7 @@ from typing import Any
 from medscroll.planning.candidate import TrainingSetup
 from medscroll.planning.cluster import parse_cluster
 from medscroll.planning.compute import count_parameters
-from medscroll.planning.estimate import config_text
+from medscroll.planning.parameters import config_text
 from medscroll.planning.search import zero_options
 from medscroll.planning.step_time import time_of
 
@@ -69,13 +69,16 @@ def predict_run(run: dict[str, Any], shapes: dict[str, Any]) -> Row:
         block_size=run["block_size"],
         document_length=float(run["block_size"]),
         activation_memory=run["level"],
-        activation_every=run.get("every", 0),
         hpz_group=run.get("hpz_group", 1),
         attn_backend="flash_attention_2",
         liger=False,
     )
     time, _ = time_of(setup, cluster, parameters, config_text(setup))
     rate = time.tokens_per_second / setup.ranks
+    if "every" in run:  # every k-th layer is recomputed, the others are not
+        free, _ = time_of(setup.replace(activation_memory="none"), cluster, parameters, config_text(setup))
+        step = time.step / run["every"] + free.step * (1 - 1 / run["every"])
+        rate = setup.step_tokens / step / setup.ranks
     return Row(run, parameters, rate, time.mfu, time.communication_exposed / time.step)
 
 
@@ -105,7 +108,8 @@ ENGLISH = {
 - Llama-2 on 96 H100: the kind of H100 is not stated, and the software is of early 2024, whose attention reached a third
   of the peak; the same table has both models at 25 to 33 % of it.
 - ZeRO-3 of 2021 (GPT-175B): not predicted at all. Its collectives ran at a tenth of the ports. Whoever sees that today
-  should measure with `medscroll doctor --cluster` and give `plan` the file: measured bandwidths go before listed ones.""",
+  should measure with `medscroll doctor --cluster` and give `plan` the file: measured bandwidths go before listed
+  ones.""",
     "sources": "Sources",
 }
 CHINESE = {
@@ -137,8 +141,8 @@ def page(words: dict[str, str], compared: list[Row], others: list[Row]) -> str:
         level = run["level"] + (f", 1/{run['every']}" if run.get("every") else "")
         lines.append(
             f"| {run['model']} | {run['cluster']} | {run['block_size']:,} | {run['micro_batch']} x "
-            f"{run['accumulation']} | {level} | {run['tokens_per_second']:,} | {row.predicted:,.0f} | {row.error:+.1%} | "
-            f"{row.exposed:.0%} | {run['source']} |"
+            f"{run['accumulation']} | {level} | {run['tokens_per_second']:,} | {row.predicted:,.0f} | "
+            f"{row.error:+.1%} | {row.exposed:.0%} | {run['source']} |"
         )
     summary = words["sum"].format(
         count=len(errors),

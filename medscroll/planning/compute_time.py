@@ -38,9 +38,7 @@ class Pass:
 
     def plus(self, other: Pass) -> Pass:
         """Both passes."""
-        return Pass(
-            self.matmul + other.matmul, self.attention + other.attention, self.elementwise + other.elementwise
-        )
+        return Pass(self.matmul + other.matmul, self.attention + other.attention, self.elementwise + other.elementwise)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Limits:
 
 @functools.lru_cache(maxsize=256)
 def gathers(
-    modules: tuple[int, ...], layers: int, embedding: int, head: int, recomputes: bool, limits: Limits
+    modules: tuple[int, ...], layers: int, embedding: int, head: int, recomputes: bool, *, limits: Limits
 ) -> Gathers:
     """What a micro step gathers, once the order of modules has been recorded (from the third micro step on).
 

@@ -164,7 +164,7 @@ def gathered(setup: TrainingSetup, work: ModelWork, trained: int) -> Gathers:
     limits = limits_of(setup.zero_options)
     recomputes = setup.activation_memory != "none"
     modules = tuple(size for size in work.modules if size > limits.persistence)
-    found = gathers(modules, work.layers, work.embedding, work.head, recomputes, limits)
+    found = gathers(modules, work.layers, work.embedding, work.head, recomputes, limits=limits)
     kept = found.persistent + (sum(work.modules) - sum(modules)) * work.layers
     forward, backward = found.forward, found.backward
     calls, back_calls = found.forward_calls, found.backward_calls

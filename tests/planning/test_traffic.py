@@ -12,9 +12,9 @@ from medscroll.model.load import load_config
 from medscroll.planning.candidate import TrainingSetup
 from medscroll.planning.cluster import parse_cluster
 from medscroll.planning.compute import count_parameters
-from medscroll.planning.estimate import config_text, trained
 from medscroll.planning.gathers import Limits, gathers
 from medscroll.planning.layer_work import model_work
+from medscroll.planning.parameters import config_text, trained
 from medscroll.planning.search import zero_options
 from medscroll.planning.traffic import communication
 from tests.launch import run
@@ -66,8 +66,12 @@ def test_two_ranks_send_what_the_plan_says() -> None:
 
 @pytest.mark.slow
 def test_every_stage_with_and_without_adapters_sends_what_the_plan_says() -> None:
-    each = [{"stage": stage, "accumulation": steps, "lora": lora} for stage in (1, 2) for steps in (1, 4) for lora in (0, 4)]
-    each += [{"options": LIKE_67B, "recompute": recompute, "lora": lora} for recompute in (False, True) for lora in (0, 4)]
+    each = [
+        {"stage": stage, "accumulation": steps, "lora": lora} for stage in (1, 2) for steps in (1, 4) for lora in (0, 4)
+    ]
+    each += [
+        {"options": LIKE_67B, "recompute": recompute, "lora": lora} for recompute in (False, True) for lora in (0, 4)
+    ]
     each += [{"options": NOTHING_KEPT}, {"options": NOTHING_KEPT, "recompute": False}, {}]
     check(2, each)
 
@@ -78,17 +82,17 @@ def test_hpz_on_four_ranks_sends_what_the_plan_says() -> None:
 
 
 def test_a_model_that_stays_live_is_gathered_once() -> None:
-    once = gathers((1000, 2000), 8, 500, 500, True, Limits(persistence=0))
+    once = gathers((1000, 2000), 8, 500, 500, True, limits=Limits(persistence=0))
     assert once.forward == 8 * 3000 + 1000
     assert once.backward == 0
-    never = gathers((1000, 2000), 8, 500, 500, False, Limits(reuse=0, live=0, prefetch=0, persistence=0))
+    never = gathers((1000, 2000), 8, 500, 500, False, limits=Limits(reuse=0, live=0, prefetch=0, persistence=0))
     assert never.forward == never.backward == once.forward
-    assert gathers((10, 2000), 8, 500, 500, False, Limits(persistence=100)).persistent == 80
+    assert gathers((10, 2000), 8, 500, 500, False, limits=Limits(persistence=100)).persistent == 80
 
 
 def test_many_layers_follow_from_few() -> None:
     limits = Limits(reuse=9000, live=9000, prefetch=900, persistence=0)
-    few = [gathers((1000, 2000, 3000), layers, 4000, 4000, True, limits) for layers in (20, 22, 24)]
+    few = [gathers((1000, 2000, 3000), layers, 4000, 4000, True, limits=limits) for layers in (20, 22, 24)]
     assert few[2].backward - few[1].backward == few[1].backward - few[0].backward > 0
-    far = gathers((1000, 2000, 3000), 95, 4000, 4000, True, limits)
+    far = gathers((1000, 2000, 3000), 95, 4000, 4000, True, limits=limits)
     assert far.backward == pytest.approx(few[2].backward + 71 * (few[2].backward - few[1].backward) / 2)
