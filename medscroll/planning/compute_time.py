@@ -72,8 +72,12 @@ def compute_time(setup: TrainingSetup, work: ModelWork, gpu: GpuSpec) -> Compute
     extra = Pass(elementwise=adapters + unpacking)
     again = Pass()
     level = parse_level(setup.activation_memory)
+    alike: dict[tuple[str, bool], Pass] = {}  # layers differ in what is kept and in whether their input is
     for index in range(work.layers):
-        again = again.plus(_recomputed(level, index, setup, work, speeds))
+        kind = (level.keeps(index, work.layers), index % level.every == 0)
+        if kind not in alike:
+            alike[kind] = _recomputed(level, index, setup, work, speeds)
+        again = again.plus(alike[kind])
     if level.recomputes:
         again = again.plus(extra.times(work.layers))
     if setup.tiled_mlp_tokens:
