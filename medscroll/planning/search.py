@@ -139,7 +139,9 @@ def _faster_attention(setup: TrainingSetup, cluster: Cluster, step: float) -> li
         return []
     faster = setup.replace(attn_backend="flash_attention_4")
     saved = 1 - time_of(faster, cluster, trained(setup), config_text(setup))[0].step / step
-    text = f"attention is planned with {setup.attn_backend}; with flash-attn-4 (--attn_backend flash_attention_4) a step"
+    text = (
+        f"attention is planned with {setup.attn_backend}; with flash-attn-4 (--attn_backend flash_attention_4) a step"
+    )
     return [f"{text} takes {saved:.0%} less time"] if saved > 0.01 else []
 
 
