@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medscroll.model.activation_levels import Level, parse_level
+from medscroll.model.activation_levels import TILE_TOKENS, Level, parse_level
 from medscroll.planning.candidate import TrainingSetup
 from medscroll.planning.hardware import GpuSpec
 from medscroll.planning.layer_work import ModelWork
@@ -38,9 +38,7 @@ class Pass:
 
     def plus(self, other: Pass) -> Pass:
         """Both passes."""
-        return Pass(
-            self.matmul + other.matmul, self.attention + other.attention, self.elementwise + other.elementwise
-        )
+        return Pass(self.matmul + other.matmul, self.attention + other.attention, self.elementwise + other.elementwise)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def compute_time(setup: TrainingSetup, work: ModelWork, gpu: GpuSpec) -> Compute
         again = again.plus(_recomputed(level, index, setup, work, speeds))
     if level.recomputes:
         again = again.plus(extra.times(work.layers))
-    if setup.tiled_mlp_tokens:
+    if level.tiled and tokens > TILE_TOKENS:
         mlp = sum(speeds.product(tokens, *shape) for shape in work.products if work.mlp in shape)
         again = again.plus(Pass(matmul=mlp * work.layers))
     return ComputeTime(
@@ -141,8 +139,6 @@ def _unpacking(setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> float:
 def _recomputed(level: Level, index: int, setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> Pass:
     """What the backward pass of layer `index` computes again."""
     if not level.recomputes:
-        return Pass()
-    if setup.activation_every and level.kind == "full" and index % setup.activation_every == 0:
         return Pass()
     tokens, keep = setup.micro_tokens, level.keeps(index, work.layers)
 

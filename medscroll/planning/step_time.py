@@ -137,9 +137,7 @@ def _hiding(
     line = cluster.uplink.rate * cluster.uplinks if cluster.uplink is not None else cluster.node_bandwidth
     each = passes * flops.of(1.0, 4096.0) / (HALF * cluster.gpu.peak_flops)
     rule = network.per_micro_step / min(line, cluster.bus_bandwidth) / each
-    return dataclasses.replace(
-        network, hiding_tokens=tokens * max(forward, backward), hiding_at_half_peak=rule
-    )
+    return dataclasses.replace(network, hiding_tokens=tokens * max(forward, backward), hiding_at_half_peak=rule)
 
 
 def _why(setup: TrainingSetup, cluster: Cluster) -> dict[str, str]:
