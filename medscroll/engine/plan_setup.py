@@ -128,10 +128,9 @@ def constraints_of(
     if model_args.attn_backend != "auto":
         values["attn_backend"] = model_args.attn_backend
     values["liger"] = model_args.use_liger != "false"
-    for field, flag in (("tiled_mlp_tokens", "tiled_mlp_tokens"), ("sequence_parallel", "sequence_parallel_size")):
-        value = getattr(args, flag, None)
-        if isinstance(value, int) and value > 0:
-            values[field] = value
+    shared = getattr(args, "sequence_parallel_size", None)
+    if isinstance(shared, int) and shared > 0:
+        values["sequence_parallel"] = shared
     return Constraints(**values)
 
 

@@ -1,9 +1,9 @@
 """Live bytes of a micro step at any level of activation memory, from the real model class on the meta device.
 
-How: `step_on_meta` runs the step for the five kinds of layers (nothing recomputed, linear, mlp, attention, full). The
-other levels are made of those: `linear_N` and `mlp_N` keep the more in N layers and attention in the others; layer
-inputs that wait in host memory, or are computed again from every k-th one, leave the sum. Both are exact in the number
-of layers, because what a layer keeps is the same for all of them.
+How: `step_on_meta` runs the step for the five kinds of layers (nothing recomputed, linear, mlp, attention, full), with
+or without tiled MLPs. The other levels are made of those: `linear_N` and `mlp_N` keep the more in N layers and
+attention in the others; layer inputs that wait in host memory, or are computed again from every k-th one, leave the
+sum. Both are exact in the number of layers, because what a layer keeps is the same for all of them.
 
 Cost: two runs of 0.2 to 1 second a kind, remembered.
 """
@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from medscroll.model.activation_levels import Level
+from medscroll.model.activation_levels import TILE_TOKENS, Level
 from medscroll.planning.live_bytes import RegionPeak
 from medscroll.planning.step_on_meta import StepShape, live_regions
 
@@ -44,6 +44,7 @@ def level_bytes(shape: StepShape, layers: int, level: Level) -> LevelBytes:
         layers: of the model.
     """
     kind = "full" if level.kind in ("full", "every") else level.kind
+    shape = dataclasses.replace(shape, tiled=level.tiled and shape.tokens > TILE_TOKENS)
     whole = live_regions(dataclasses.replace(shape, keep=kind), layers)
     peaks = whole.peaks
     if level.layers is not None and level.layers < layers:
@@ -103,4 +104,3 @@ def _thinned(
         )
         for region, peak in peaks.items()
     }
-

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medscroll.model.activation_levels import Level, parse_level
+from medscroll.model.activation_levels import TILE_TOKENS, Level, parse_level
 from medscroll.planning.candidate import TrainingSetup
 from medscroll.planning.hardware import GpuSpec
 from medscroll.planning.layer_work import ModelWork
@@ -80,7 +80,7 @@ def compute_time(setup: TrainingSetup, work: ModelWork, gpu: GpuSpec) -> Compute
         again = again.plus(alike[kind])
     if level.recomputes:
         again = again.plus(extra.times(work.layers))
-    if setup.tiled_mlp_tokens:
+    if level.tiled and tokens > TILE_TOKENS:
         mlp = sum(speeds.product(tokens, *shape) for shape in work.products if work.mlp in shape)
         again = again.plus(Pass(matmul=mlp * work.layers))
     return ComputeTime(
@@ -145,8 +145,6 @@ def _unpacking(setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> float:
 def _recomputed(level: Level, index: int, setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> Pass:
     """What the backward pass of layer `index` computes again."""
     if not level.recomputes:
-        return Pass()
-    if setup.activation_every and level.kind == "full" and index % setup.activation_every == 0:
         return Pass()
     tokens, keep = setup.micro_tokens, level.keeps(index, work.layers)
 

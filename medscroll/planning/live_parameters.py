@@ -117,9 +117,7 @@ def _distances(order: list[_Visit], sizes: list[int]) -> list[float]:
     return found
 
 
-def _trace(
-    parameters: tuple[ParameterShape, ...], threshold: int, recompute: bool
-) -> tuple[list[int], list[_Visit]]:
+def _trace(parameters: tuple[ParameterShape, ...], threshold: int, recompute: bool) -> tuple[list[int], list[_Visit]]:
     """Elements of each module, and the modules in the order of a forward and a backward pass."""
     names = list(dict.fromkeys(item.module for item in parameters))
     index = {name: number for number, name in enumerate(names)}

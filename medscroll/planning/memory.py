@@ -1,12 +1,12 @@
 """GPU memory of one rank at its peak, by part: the highest of all moments of a step.
 
-    forward, loss, backward    weights, optimizer states, kept gradients, live bytes of that moment (`activation_bytes`),
-                               communication buffers, under ZeRO-3 gathered parameters (`live_parameters`)
-    optimizer                  the same without activations, with what the engine's step adds for a while (`shards`)
+    forward, loss, backward   weights, optimizer states, kept gradients, live bytes of that moment (`activation_bytes`),
+                              communication buffers, under ZeRO-3 gathered parameters (`live_parameters`)
+    optimizer                 the same without activations, with what the engine's step adds for a while (`shards`)
 
 All of it is counted from the model's class and DeepSpeed's own arithmetic. Fitted to measured runs are only the
-constants of `medscroll/config/data/memory_fit.json`, named there with the runs: what lies outside torch's allocator, the
-allocator's slack, and workspaces of libraries. `error_bound` comes from the runs that were held out of the fit.
+constants of `medscroll/config/data/memory_fit.json`, named there with the runs: what lies outside torch's allocator,
+the allocator's slack, and workspaces of libraries. `error_bound` comes from the runs that were held out of the fit.
 
 Cost: a second for every number of tokens of a row, remembered.
 """

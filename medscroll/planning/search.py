@@ -28,15 +28,18 @@ LEVELS = (
     "mlp",
     "attention",
     "attention_offload",
+    "attention_tiled",
+    "attention_offload_tiled",
     "full",
     "full_offload",
-    "every_2_offload",
-    "every_4_offload",
-    "every_8_offload",
-    "every_4",
-    "every_8",
+    "full_tiled",
+    "full_offload_tiled",
+    "every_2_offload_tiled",
+    "every_4_offload_tiled",
+    "every_8_offload_tiled",
+    "every_4_tiled",
+    "every_8_tiled",
 )
-SMALLEST = LEVELS[LEVELS.index("full") :]
 LARGER = ("A100-80G", "H200-141G", "B200-180G")
 MOST_ROW = 131_072  # tokens; longer rows only where one block is longer
 ZERO = {"reduce_scatter": True, "overlap_comm": True, "contiguous_gradients": True}
@@ -195,7 +198,6 @@ def _bases(
                 attn_backend=fixed.attn_backend or "flash_attention_2",
                 liger=fixed.liger,
                 fused_loss=fixed.liger and level != 3 if fixed.fused_loss is None else fixed.fused_loss,
-                tiled_mlp_tokens=fixed.tiled_mlp_tokens,
                 sequence_parallel=fixed.sequence_parallel,
             )
 

@@ -6,8 +6,8 @@ four ranks (tests/planning/test_shards_gloo.py):
     without DeepSpeed   weights, gradients and Adam's two moments, each in the weight's dtype, on every rank
     stages 1 and 2      a flat copy of each optimizer group, padded to 2 x ranks elements; float32 master and moments of
                         this rank's part; stage 1 keeps whole gradients while it accumulates, stage 2 its part
-    stage 3             every parameter divided by itself and rounded up; float32 master and moments of the part (no
-                        master where weights are float32); a gradient buffer of the part for the whole run
+    stage 3             every parameter divided by itself and rounded up; float32 master and moments of the part; a
+                        gradient buffer of the part for the whole run
     offload             master, moments and their gradients in host memory; stage 3 may put the weights there too
 
 Gradients have the dtype of the weights unless `data_types.grad_accum_dtype` of the DeepSpeed configuration says
@@ -70,8 +70,8 @@ def _numel(items: Iterable[ParameterShape]) -> int:
 
 
 def adapter_size(setup: TrainingSetup) -> int:
-    """Bytes of a trained weight: adapters are float32 without DeepSpeed, which casts them like all else."""
-    if setup.lora_rank and (setup.engine != "deepspeed" or not setup.zero_stage):
+    """Bytes of a trained weight: peft makes adapters float32, and only stages 1 and 2 cast them like all else."""
+    if setup.lora_rank and not (setup.engine == "deepspeed" and setup.zero_stage in (1, 2)):
         return 4
     return SIZES[setup.weight_dtype]
 
@@ -136,6 +136,7 @@ def _stages_1_and_2(setup: TrainingSetup, parameters: tuple[ParameterShape, ...]
     }
     if setup.offload_optimizer:
         extra = size * reaching if setup.accumulation > 1 else 0
+        common["buckets"] += 4 * biggest  # a float32 copy of one gradient at a time, for its norm
         states = (4 + 4 + 8) * part + size * part + size * biggest + extra
         return Shards(
             **common,
@@ -196,14 +197,15 @@ def _stage_3(setup: TrainingSetup, parameters: tuple[ParameterShape, ...]) -> Sh
     secondary = 0
     if setup.hpz_group > 1:
         secondary = sum(-(-item.numel // setup.hpz_group) for item in parameters)
-    half = size < 4
-    weights = size * (persistent + secondary + (0 if setup.offload_parameters else part + frozen))
+    there = 0 if setup.offload_parameters else size * frozen + adapter_size(setup) * part
+    weights = size * (persistent + secondary) + there
     common = {
         "weights": weights,
         "whole_gradients": size * _numel(ours),
         "reduced": 0,
-        # a bucket's gradients are joined for the reduce-scatter; a parameter larger than the bucket goes alone
-        "buckets": size * max(min(bucket, _numel(ours)), 2 * biggest if biggest > bucket else 0),
+        # a bucket's gradients are joined for the reduce-scatter; one larger than the bucket is its own buffer, where
+        # the ranks divide it evenly
+        "buckets": size * max(min(bucket, _numel(ours)), biggest if biggest % ranks == 0 else 2 * biggest),
         "held_buckets": size * bucket,
         "elements": part,
     }
@@ -215,7 +217,7 @@ def _stage_3(setup: TrainingSetup, parameters: tuple[ParameterShape, ...]) -> Sh
         )
     return Shards(
         **common,
-        master=4 * part if half else 0,
+        master=4 * part,
         moments=8 * part,
         gradients=size * part,
         update=(size + 4) * largest,

@@ -143,7 +143,8 @@ class _FusedLoss(torch.autograd.Function):
         chunk = min(tokens, _power_of_two(-(-tokens // -(-vocabulary // width))))
         grad_input = torch.zeros_like(hidden)
         grad_weight = torch.zeros_like(weight) if weight.requires_grad or ctx.needs_input_grad[1] else None
-        cast = weight.to(compute) if weight.dtype != compute else None
+        # under autocast the weight's own cast stays in the cache, that of its transpose is made for each chunk
+        cast = [weight.to(compute) for _ in range(2 if chunk < tokens else 1)] if weight.dtype != compute else None
         logits = hidden.new_empty(chunk, vocabulary, dtype=compute)
         del logits, cast
         saved = [grad_input, *([grad_weight] if grad_weight is not None else [])]

@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from medscroll.model.recompute import keep_policy, layers_of
+from medscroll.model.tiled_mlp import tile_mlps
 from medscroll.planning import stand_ins
 from medscroll.planning.live_bytes import LiveBytes, RegionPeak
 
@@ -43,6 +44,7 @@ class StepShape:
         lora_rank, lora_targets, lora_dtype: adapters; 0: none.
         quantized: whether frozen linear layers are unpacked for each product.
         liger, fused_loss: Liger's norm and MLP; the loss in chunks without logits.
+        tiled: whether MLPs work on a tile of tokens at a time.
         accumulators: what attention's backward pass allocates in float32: see
             `stand_ins.ACCUMULATORS`.
     """
@@ -59,6 +61,7 @@ class StepShape:
     liger: bool = True
     fused_loss: bool = True
     accumulators: str = "grouped"
+    tiled: bool = False
 
     @property
     def autocasts(self) -> bool:
@@ -101,7 +104,7 @@ class _Autocast(TorchFunctionMode):
 
 
 class _SecondRun(contextlib.AbstractContextManager[None]):
-    """Autocast without a cache around what a checkpointed layer computes again; torch drops modes in `backward`."""
+    """Autocast, its cache its own, around what a checkpointed layer computes again: torch drops modes in `backward`."""
 
     def __init__(self, inner: Any, autocast: _Autocast | None) -> None:
         self.inner, self.autocast = inner, autocast
@@ -115,6 +118,7 @@ class _SecondRun(contextlib.AbstractContextManager[None]):
         self.inner.__exit__(*problem)
         if self.autocast is not None:
             self.autocast.__exit__(*problem)
+            self.autocast.cache.clear()
 
 
 def _policy(context: Any, operator: Any, *args: Any, keep: str, width: int, **kwargs: Any) -> Any:
@@ -130,11 +134,16 @@ def _contexts(shape: StepShape, width: int) -> tuple[Any, Any]:
     if shape.keep != "full":
         chosen = functools.partial(_policy, keep=shape.keep, width=width)
         first, second = create_selective_checkpoint_contexts(chosen)
-    again = None
-    if shape.autocasts:
-        again = _Autocast(shape.compute_dtype)
-        again.caching = False
-    return first, _SecondRun(second, again)
+    return first, _SecondRun(second, _autocast_again(shape))
+
+
+def _tile_contexts(shape: StepShape) -> tuple[Any, Any]:
+    """The same of a tile of an MLP, which keeps its input alone."""
+    return contextlib.nullcontext(), _SecondRun(contextlib.nullcontext(), _autocast_again(shape))
+
+
+def _autocast_again(shape: StepShape) -> _Autocast | None:
+    return _Autocast(shape.compute_dtype) if shape.autocasts else None
 
 
 def _recompute(model: Any, shape: StepShape) -> None:
@@ -144,7 +153,12 @@ def _recompute(model: Any, shape: StepShape) -> None:
     width = int(getattr(model.config.get_text_config(), "intermediate_size", None) or 0)
     contexts = functools.partial(_contexts, shape, width)
     run = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
-    for layer in layers_of(model):
+    layers = layers_of(model)
+    if shape.tiled:
+        tile_mlps(layers, f"{shape.keep}_tiled")
+        for layer in layers:
+            layer.mlp.tile_contexts = functools.partial(_tile_contexts, shape)  # type: ignore[union-attr, assignment]
+    for layer in layers:
         layer._gradient_checkpointing_func = run  # type: ignore[assignment]
 
 

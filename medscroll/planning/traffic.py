@@ -139,10 +139,12 @@ def _stage_3(setup: TrainingSetup, work: ModelWork, cluster: Cluster, trained: i
     end = outer.seconds(size * found.persistent) if found.persistent else 0.0
     steps, share = setup.accumulation, (setup.ranks - 1) / setup.ranks
     inside = (setup.hpz_group - 1) / setup.hpz_group if grouped else share
-    over_all = forward * (1 if grouped else steps) + (0.0 if grouped else backward * steps) + size * found.persistent
-    in_group = forward * (steps - 1) + backward * steps if grouped else 0.0
-    crossing = share * (over_all + grads * steps) + (inside * in_group if group_nodes > 1 and grouped else 0.0)
-    micro = (share * (grads + forward / steps)) if grouped and group_nodes == 1 else crossing / steps
+    every = (forward + backward) * steps
+    # with hpZ each weight is gathered over all ranks the first time in a step, then from the second copy
+    once = size * (setup.parameters - found.persistent) if grouped else every
+    over_all, in_group = once + size * found.persistent, max(0.0, every - once)
+    crossing = share * (over_all + grads * steps) + (inside * in_group if group_nodes > 1 else 0.0)
+    micro = (share * (grads + once / steps)) if grouped and group_nodes == 1 else crossing / steps
     crosses = setup.nodes > 1
     network = NetworkBytes(
         per_micro_step=micro if crosses else 0.0,

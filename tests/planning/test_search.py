@@ -71,7 +71,7 @@ def test_traffic_is_that_of_the_engine() -> None:
         kept = 2.0 * found.persistent
         assert sent(zero_stage=3, accumulation=steps) == pytest.approx((micro * steps + kept) * share)
         # with hpZ a weight crosses nodes once a step, gradients in every micro step
-        crossing = (2.0 * found.forward + whole * steps + kept) * share
+        crossing = (whole + whole * steps) * share
         assert sent(zero_stage=3, accumulation=steps, hpz_group=8) == pytest.approx(crossing)
     assert predict(setup(), parse_cluster("8xH100-80G")).network.per_step == 0
     slow = predict(setup(nodes=2), parse_cluster("2x8xH100-80G@10GbE"))
