@@ -72,8 +72,12 @@ def compute_time(setup: TrainingSetup, work: ModelWork, gpu: GpuSpec) -> Compute
     extra = Pass(elementwise=adapters + unpacking)
     again = Pass()
     level = parse_level(setup.activation_memory)
+    alike: dict[tuple[str, bool], Pass] = {}  # layers differ in what is kept and in whether their input is
     for index in range(work.layers):
-        again = again.plus(_recomputed(level, index, setup, work, speeds))
+        kind = (level.keeps(index, work.layers), index % level.every == 0)
+        if kind not in alike:
+            alike[kind] = _recomputed(level, index, setup, work, speeds)
+        again = again.plus(alike[kind])
     if level.recomputes:
         again = again.plus(extra.times(work.layers))
     if level.tiled and tokens > TILE_TOKENS:
@@ -96,7 +100,9 @@ def _attention_forward(setup: TrainingSetup, work: ModelWork, speeds: Speeds) ->
 def _layer_bytes(setup: TrainingSetup, work: ModelWork) -> float:
     """Bytes a token that the elementwise kernels of a layer's forward pass read and write."""
     table = efficiencies()["elementwise"]
-    size = 4 if setup.compute_dtype == "float32" else 2
+    size: float = 4 if setup.compute_dtype == "float32" else 2
+    if setup.weight_dtype != setup.compute_dtype:
+        size *= float(table["mixed"])  # norms and residuals stay in float32, and products cast
     slower = 1.0 if setup.liger else float(table["without_liger"])
     norms, residuals = 4 * work.hidden * slower, 6 * work.hidden
     rope = float(table["rope_passes"]) * (work.heads * work.head_dim + work.kv_width)
@@ -166,7 +172,8 @@ def optimizer_time(setup: TrainingSetup, trained: int, gpu: GpuSpec) -> tuple[fl
     own = trained / setup.ranks if sharded else float(trained)
     if not sharded:
         name = "wide_bytes" if setup.weight_dtype == "float32" or setup.lora_rank else "plain_bytes"
-        return float(table[name]) * own / memory, 0.0
+        mixed = setup.weight_dtype != setup.compute_dtype and not setup.lora_rank
+        return float(table[name]) * own / memory, float(table["mixed_bytes"]) * own / memory if mixed else 0.0
     each = float(table["gradient_bytes"]) * trained / memory
     if setup.offload_optimizer:
         rate = float(table["host_bandwidth_gb_s"]) * 1e9

@@ -46,7 +46,7 @@ class Limits:
 
 @functools.lru_cache(maxsize=256)
 def gathers(
-    modules: tuple[int, ...], layers: int, embedding: int, head: int, recomputes: bool, limits: Limits
+    modules: tuple[int, ...], layers: int, embedding: int, head: int, recomputes: bool, *, limits: Limits
 ) -> Gathers:
     """What a micro step gathers, once the order of modules has been recorded (from the third micro step on).
 
@@ -71,7 +71,11 @@ def gathers(
 def _order(
     modules: tuple[int, ...], layers: int, embedding: int, head: int, recomputes: bool
 ) -> tuple[list[int], list[int], int]:
-    """The modules of a micro step in the order in which they run, the parameters of each, and where backward begins."""
+    """The modules of a micro step in the order in which they run, the parameters of each, and where backward begins.
+
+    torch stops a recomputation at its last kept tensor, the input of the layer's last module, which is fetched then
+    and stays for its backward pass: it has one place in the order.
+    """
     sizes = [embedding, *(size for _ in range(layers) for size in modules)]
     last = 0 if head == 0 else len(sizes)
     if head:
@@ -83,7 +87,7 @@ def _order(
     for layer in reversed(range(layers)):
         own = range(1 + layer * count, 1 + (layer + 1) * count)
         if recomputes:
-            order += own
+            order += own[:-1]
         order += reversed(own)
     order.append(0)
     return order, sizes, border

@@ -41,8 +41,9 @@ def time_of(setup: TrainingSetup, cluster: Cluster, trained: int, config: str) -
     exposed, total = exposure(compute, sent, steps)
     optimizer, copies = optimizer_time(setup, trained, cluster.gpu)
     host = _host_transfer(setup, trained, cluster, compute)
-    issuing = _issuing(setup, work)
-    waiting = max(0.0, issuing - compute.total)  # small steps: Python is slower than the GPU
+    forward, backward = _issuing(setup, work)
+    waiting = max(0.0, forward - compute.forward.total)  # short rows: Python is slower than the GPU
+    waiting += max(0.0, backward - compute.backward.total - compute.recompute.total)
     parts = {
         name: (getattr(compute.forward, name) + getattr(compute.backward, name)) * steps
         for name in ("matmul", "attention", "elementwise")
@@ -89,15 +90,18 @@ def exposure(compute: ComputeTime, sent: Communication, steps: int) -> tuple[flo
     return min(exposed, total), total
 
 
-def _issuing(setup: TrainingSetup, work: ModelWork) -> float:
-    """Seconds in which the host issues the kernels of a micro step."""
+def _issuing(setup: TrainingSetup, work: ModelWork) -> tuple[float, float]:
+    """Seconds in which the host issues the kernels of a micro step, forward and backward."""
     table = efficiencies()["host"]
-    passes = 4 / 3 if setup.activation_memory != "none" else 1.0
-    seconds = float(table["layer_us"]) * 1e-6 * work.layers * passes * (1.5 if setup.lora_rank else 1.0)
+    again = 0.0 if setup.activation_memory == "none" else 1.0
+    adapters = 1.5 if setup.lora_rank else 1.0
+    forward = float(table["forward_us"]) * 1e-6 * adapters
+    backward = float(table["backward_us"]) * 1e-6 * adapters + again * forward
     if setup.zero_stage == 3:
         modules = len(work.modules) + 2 * len(work.products) * (setup.lora_rank > 0)
-        seconds += float(table["zero3_module_us"]) * 1e-6 * modules * work.layers * 2 * passes
-    return seconds
+        hooks = float(table["zero3_module_us"]) * 1e-6 * modules
+        forward, backward = forward + hooks, backward + (1 + again) * hooks
+    return forward * work.layers, backward * work.layers
 
 
 def _host_transfer(setup: TrainingSetup, trained: int, cluster: Cluster, compute: ComputeTime) -> float:
@@ -106,7 +110,8 @@ def _host_transfer(setup: TrainingSetup, trained: int, cluster: Cluster, compute
     own = trained / (setup.ranks if setup.zero_stage else 1)
     seconds = 0.0
     if setup.offload_optimizer:
-        seconds += (steps * 2.0 + 2.0) * own / rate  # gradients out, new weights back
+        # gradients out; while they accumulate, in and out again; new weights back
+        seconds += (2.0 * (2 * steps - 1) + 2.0) * own / rate
     if setup.offload_parameters:
         seconds += steps * 4.0 * setup.parameters / setup.ranks / rate
     level = parse_level(setup.activation_memory)

@@ -128,7 +128,7 @@ def _stage_3(setup: TrainingSetup, work: ModelWork, cluster: Cluster, trained: i
     grouped = setup.hpz_group > 1
     group_nodes = -(-setup.hpz_group // setup.gpus_per_node) if grouped else setup.nodes
     group = ring(cluster, setup.hpz_group, group_nodes) if grouped else outer
-    found = gathered(setup, work)
+    found = gathered(setup, work, trained)
     size, grads = _bytes_a_gradient(setup), _bytes_a_gradient(setup) * float(trained)
     bucket = min(grads, size * max(_bucket(setup), float(max(work.modules))))
     reduce = outer.seconds(grads, max(1.0, grads / bucket))
@@ -139,26 +139,47 @@ def _stage_3(setup: TrainingSetup, work: ModelWork, cluster: Cluster, trained: i
     end = outer.seconds(size * found.persistent) if found.persistent else 0.0
     steps, share = setup.accumulation, (setup.ranks - 1) / setup.ranks
     inside = (setup.hpz_group - 1) / setup.hpz_group if grouped else share
-    over_all = forward * (1 if grouped else steps) + (0.0 if grouped else backward * steps) + size * found.persistent
-    in_group = forward * (steps - 1) + backward * steps if grouped else 0.0
-    crossing = share * (over_all + grads * steps) + (inside * in_group if group_nodes > 1 and grouped else 0.0)
-    micro = (share * (grads + forward / steps)) if grouped and group_nodes == 1 else crossing / steps
+    every = (forward + backward) * steps
+    # with hpZ each weight is gathered over all ranks the first time in a step, then from the second copy
+    once = size * (setup.parameters - found.persistent) if grouped else every
+    over_all, in_group = once + size * found.persistent, max(0.0, every - once)
+    crossing = share * (over_all + grads * steps) + (inside * in_group if group_nodes > 1 else 0.0)
+    micro = (share * (grads + once / steps)) if grouped and group_nodes == 1 else crossing / steps
     crosses = setup.nodes > 1
     network = NetworkBytes(
         per_micro_step=micro if crosses else 0.0,
         per_step=crossing if crosses else 0.0,
         per_rank_step=share * (over_all + grads * steps) + inside * in_group,
-        collectives={"all_gather": over_all + in_group, "reduce_scatter": grads * steps},
+        collectives={"all_gather": over_all, "reduce_scatter": grads * steps}
+        | ({"all_gather_in_group": in_group} if grouped else {}),
     )
     tail = outer.seconds(min(size * float(max(work.modules)), forward)) + outer.seconds(bucket)
     return Communication(later, again + reduce, first, again + reduce, tail, end, network)
 
 
-def gathered(setup: TrainingSetup, work: ModelWork) -> Gathers:
-    """What ZeRO-3 gathers in a micro step of this setup, parameters that belong to no layer in proportion."""
+def gathered(setup: TrainingSetup, work: ModelWork, trained: int) -> Gathers:
+    """What ZeRO-3 gathers in a micro step of this setup.
+
+    Frozen weights that a recomputation has gathered are let go by the module whose backward pass asked for it
+    (`ds_recompute_parameters`), so with adapters every layer is gathered once more, whatever the reuse distance.
+    """
     limits = limits_of(setup.zero_options)
     recomputes = setup.activation_memory != "none"
-    return gathers(work.modules, work.layers, work.embedding, work.head, recomputes, limits)
+    modules = tuple(size for size in work.modules if size > limits.persistence)
+    found = gathers(modules, work.layers, work.embedding, work.head, recomputes, limits=limits)
+    kept = found.persistent + (sum(work.modules) - sum(modules)) * work.layers
+    forward, backward = found.forward, found.backward
+    calls, back_calls = found.forward_calls, found.backward_calls
+    if setup.lora_rank:
+        if recomputes:
+            backward += sum(modules) * work.layers
+            back_calls += len(modules) * work.layers
+        if setup.lora_rank * work.hidden > limits.persistence:
+            forward, backward = forward + trained, backward + trained
+            calls, back_calls = calls + len(modules) * work.layers, back_calls + len(modules) * work.layers
+        else:
+            kept += trained
+    return Gathers(forward, backward, calls, back_calls, kept)
 
 
 def _bucket(setup: TrainingSetup) -> float:
