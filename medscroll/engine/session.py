@@ -31,7 +31,7 @@ from medscroll.engine.run_folder import EventLog, environment, write_config, wri
 from medscroll.engine.step_record import StepRecord
 from medscroll.engine.topology import Topology, training_device
 from medscroll.engine.trainer import BlockTrainer, cursor_at
-from medscroll.model.activation_levels import Level
+from medscroll.model.activation_levels import Level, parse_level
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
@@ -47,6 +47,7 @@ from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
 from medscroll.planning.activations import LayerShape, Step
 from medscroll.planning.compute import ModelFlops, count_parameters, model_flops, peak_flops
+from medscroll.planning.recomputation import recomputed_flops
 
 
 @dataclasses.dataclass
@@ -150,6 +151,8 @@ def run_session(
     if plan.candidate is not None:
         meter = Meter(device)
         trainer.add_callback(PlanCheck(plan, trainer.record, args.calibration_file, meter, place.world_size))
+        if trainer.monitor is not None:
+            trainer.monitor.planned_memory = plan.candidate.memory.allocated
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
         say(f"resuming from {resume}")
@@ -328,6 +331,7 @@ def make_trainer(
             filler_token=filler_token(data),
         )
     record = StepRecord(schedule)
+    recomputed = recomputed_flops(data.config, parse_level(args.activation_memory))
     peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     run_folder = Path(args.output_dir or "run")
     events = EventLog(run_folder, place.rank)
@@ -346,7 +350,7 @@ def make_trainer(
         monitor=monitor,
         optimizer_cls_and_kwargs=optimizer_of(args),
         callbacks=[
-            Progress(record, flops, peak, events, place.world_size, monitor=monitor),
+            Progress(record, flops, peak, events, place.world_size, recomputed=recomputed, monitor=monitor),
             TimedCheckpoint(args.save_minutes, place.world_size),
         ],
     )
