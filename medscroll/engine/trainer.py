@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import PrinterCallback, Trainer
 
 from medscroll.engine import checkpoint as checkpoint_files
-from medscroll.engine.evaluation import evaluate_sums, metrics_of
+from medscroll.engine.evaluation import by_position, evaluate_sums, metrics_of
 from medscroll.engine.monitoring import RunMonitor
 from medscroll.engine.run_folder import write_json
 from medscroll.engine.step_record import StepRecord
@@ -187,9 +187,10 @@ class BlockTrainer(Trainer):
         self._mark("evaluation")
         model = self.model_wrapped
         loader = self._loader(schedule, self.args.per_device_eval_batch_size)
-        sums = evaluate_sums(model, loader, self.eval_block_bytes, self.model_accepts_loss_kwargs)
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        sums = self.accelerator.reduce(evaluate_sums(model, loader, self.eval_block_bytes, head), "sum")
         model.train()
-        metrics = metrics_of(self.accelerator.reduce(sums, "sum"), metric_key_prefix)
+        metrics, self.record.loss_by_position = metrics_of(sums, metric_key_prefix), by_position(sums)
         self._mark("other")
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from medscroll.model import kernels
 from tests.model.shapes import documents, pack_row, summed_loss, tiny_config
+from tests.model.storages import Largest
 
 LENGTHS = [700, 1, 300, 23]  # 1,024 tokens: a mask over the row would have 1,048,576 entries
 CLASSES: dict[str, dict[str, Any]] = {
@@ -22,22 +22,7 @@ CLASSES: dict[str, dict[str, Any]] = {
 }
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the largest tensor that any operator makes, in elements, and what made it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements, self.operator = 0, ""
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = function(*args, **(kwargs or {}))
-        for item in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(item, torch.Tensor) and item.numel() > self.elements:
-                self.elements, self.operator = item.numel(), function._schema.name
-        return output
-
-
-def largest(kind: str, attention: str) -> LargestTensor:
+def largest(kind: str, attention: str) -> Largest:
     from transformers import AutoModelForCausalLM
 
     kernels.register()
@@ -45,7 +30,7 @@ def largest(kind: str, attention: str) -> LargestTensor:
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).train()
     batch = pack_row(documents(LENGTHS))
-    with LargestTensor() as seen:
+    with Largest() as seen:
         summed_loss(model, batch).backward()
     return seen
 
