@@ -50,6 +50,8 @@ def train(deepspeed: Any, stage: int, level: str) -> dict[str, Any]:
     args = ModelArguments(model_name_or_path="tiny", from_scratch=True)
     config = load_config(args, vocab_size=128)  # logits would hide what layers keep
     config.num_hidden_layers = LAYERS
+    # wide enough for the products of the layers to be told from those of an adapter
+    config.hidden_size, config.intermediate_size, config.head_dim = 160, 224, 40
     parsed = parse_level(level)
     model = build_model(
         args, AdapterArguments(), config, dtype=torch.float32, device="cpu", attn_backend="per_document", seed=7,
