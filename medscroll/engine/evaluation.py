@@ -30,6 +30,7 @@ def evaluate_sums(model: torch.nn.Module, dataloader: Any, block_bytes: Any, tak
     sums: torch.Tensor | None = None
     for inputs in dataloader:
         blocks, targets = inputs.pop("blocks"), inputs.pop("targets")
+        del inputs["row_targets"], inputs["tokens"]
         if sums is None:
             sums = torch.zeros(3, dtype=torch.float64, device=inputs["input_ids"].device)
         if takes_loss_kwargs:

@@ -21,7 +21,7 @@ from medscroll.packing.files import read_json
 from medscroll.packing.inputs import stamp, text_bytes_estimate
 from medscroll.packing.merge import read_index
 from medscroll.packing.statistics import SPLITS
-from medscroll.packing.store import TokenStore, token_dtype
+from medscroll.packing.store import REMEDY, TokenStore, token_dtype
 
 KIND = "medscroll prepared data"
 FORMAT_VERSION = 1
@@ -172,6 +172,24 @@ def read_manifest(output_dir: str | Path) -> dict[str, Any]:
             "run `medscroll prepare SRC... --output_dir DATA --tokenizer_name_or_path T`; it goes on where it was",
         )
     return manifest
+
+
+def open_store(folder: str | Path, split: str, manifest: dict[str, Any]) -> TokenStore:
+    """The token store of a split, after checking that it is the one that the manifest was written for.
+
+    Raises:
+        DataError: it is damaged, or of other data.
+    """
+    prefix = Path(folder) / "tokens" / split
+    store = TokenStore.open(prefix)
+    written = manifest.get("stores", {}).get(split, {}).get("digest")
+    if store.digest != written:
+        raise DataError(
+            f"the token store is not the one that manifest.json describes (digest {store.digest}, not {written})",
+            str(prefix),
+            REMEDY,
+        )
+    return store
 
 
 def prepared_tokenizer(output_dir: str | Path) -> str:
