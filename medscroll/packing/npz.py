@@ -9,6 +9,7 @@ Cost: one pass over the bytes for the zip's CRC when writing; nothing but the he
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ import numpy as np
 # What numpy and zipfile raise on files whose bytes are not as they were written.
 DAMAGE: tuple[type[Exception], ...] = (
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, EOFError, OSError, MemoryError),
-    *(SyntaxError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error),
+    *(SyntaxError, RuntimeError, AssertionError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 SMALL = 1 << 16  # members up to this many bytes are compared with the zip's CRC when they are mapped
 
