@@ -31,6 +31,7 @@ from medscroll.engine.evaluation import evaluate_sums, metrics_of
 from medscroll.engine.monitoring import RunMonitor
 from medscroll.engine.run_folder import write_json
 from medscroll.engine.step_record import StepRecord
+from medscroll.errors import DataError
 from medscroll.packing.collate import collate_blocks
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
@@ -140,6 +141,8 @@ class BlockTrainer(Trainer):
                 batch = next(batches)
             except StopIteration:
                 return
+            except DataError as error:  # a damaged store; a data loader's worker wraps its traceback around it
+                raise DataError(error.what.rpartition("DataError: ")[2], error.where, error.remedy) from None
             finally:
                 self._mark("other")
             yield batch

@@ -15,8 +15,6 @@ import pytest
 
 from medscroll.errors import UserError
 from medscroll.packing.dataset import PackedDataset
-from medscroll.packing.files import signed
-from medscroll.packing.job import MANIFEST_FORMAT
 from medscroll.packing.mixture import PreparedSources
 from medscroll.packing.plan import bytes_of_blocks
 from medscroll.packing.sources import parse_sources
@@ -31,8 +29,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data of 30 documents, with its plan."""
     lengths = np.clip(lognormal(30, np.random.default_rng(1), median=80), 2, 2000)
     folder = make_data(tmp_path_factory.mktemp("whole") / "data", lengths, 1)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(signed({**manifest, "format": MANIFEST_FORMAT})))
     everything(folder)
     return folder
 

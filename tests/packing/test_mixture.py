@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from medscroll.errors import ConfigError, UserError
 from medscroll.packing.dataset import PackedDataset
-from medscroll.packing.job import KIND
+from medscroll.packing.files import signed
+from medscroll.packing.job import KIND, MANIFEST_FORMAT
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.ledger_report import IDENTITY
 from medscroll.packing.mixture import Mixture, PreparedSources
@@ -40,8 +41,13 @@ def make_data(folder: Path, lengths: np.ndarray, first: int, *, fingerprint: str
                 writer.add(np.arange(at, at + length), cuts, rng.integers(1, 4, len(cuts)), 3 * length, f"d{number}")
                 at += length
         stores[split] = {"digest": TokenStore.open(folder / "tokens" / split).digest}
-    manifest = {"kind": KIND, "tokenizer": {"fingerprint": fingerprint, "name": "t"}, "stores": stores}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = {
+        "kind": KIND,
+        "format": MANIFEST_FORMAT,
+        "tokenizer": {"fingerprint": fingerprint, "name": "t"},
+        "stores": stores,
+    }
+    (folder / "manifest.json").write_text(json.dumps(signed(manifest)))
     return folder
 
 
@@ -306,3 +312,23 @@ def test_parts_share_memory_with_the_whole(data: Path) -> None:
         assert np.shares_memory(part.plan.start, plan.start)
         assert part.plan.ledger()["tokens"] == int(part.plan.document_lengths.sum())
     assert dataclasses.replace(plan.parts[0].plan, parts=()).num_blocks == int(plan.part_starts[1])
+
+
+def test_another_block_size_reads_the_same_tokens(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tokenized again: the folder has neither texts nor a tokenizer, and its stores stay as they are."""
+    lengths = np.clip(lognormal(40, np.random.default_rng(2), median=90), 2, 2000)
+    folder = make_data(tmp_path / "data", lengths, 1)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (folder / "tokens").iterdir()}
+    assert len(before) == 6
+    digests = {}
+    for block_size in (64, 256, 1024):
+        mixture = PreparedSources(parse_sources(folder)).training(block_size=block_size, context_tokens=8)
+        digests[block_size] = mixture.plan.digest
+        assert mixture.plan.ledger()["tokens"] == int(lengths.sum())
+    assert {path.stem for path in (folder / "plans").iterdir()} == set(digests.values())
+    assert len(set(digests.values())) == 3
+    monkeypatch.setattr("medscroll.packing.plan.divide", None)  # packing again would fail
+    for block_size, digest in digests.items():
+        found = PreparedSources(parse_sources(folder)).training(block_size=block_size, context_tokens=8)
+        assert found.plan.digest == digest
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (folder / "tokens").iterdir()} == before
