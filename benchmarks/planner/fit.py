@@ -111,7 +111,8 @@ def table(
 ) -> list[str]:
     """Markdown: every run with its measured and its planned peak."""
     rows = [
-        "| run | half | rows x block | measured GiB | planned GiB | error | at the peak | reserved and outside | planned |",
+        "| run | half | rows x block | measured GiB | planned GiB | error | at the peak | "
+        "reserved and outside | planned |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:

@@ -64,7 +64,10 @@ def test_sections_lists_and_tables() -> None:
     ]  # fmt: skip
 
 
-FRAME = '<script>var a = 1;</script><header><nav><a href="/">Home</a></nav></header><div class="side menu"><a>Menu</a></div>'
+FRAME = (
+    '<script>var a = 1;</script><header><nav><a href="/">Home</a></nav></header>'
+    '<div class="side menu"><a>Menu</a></div>'
+)
 
 
 def test_the_frame_of_a_page_is_left_out_and_every_character_of_it_counted() -> None:
