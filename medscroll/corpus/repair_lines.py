@@ -113,9 +113,7 @@ def _measure(lines: Lines, narrowest: int) -> None:
     """Fills in `wrap` and `usual`, chunk by chunk."""
     widths = lines.widths
     count = len(widths)
-    everywhere = sorted(
-        (width for width, after in pairwise(widths) if 0 < width <= _WIDEST and after), reverse=True
-    )
+    everywhere = sorted((width for width, after in pairwise(widths) if 0 < width <= _WIDEST and after), reverse=True)
     whole = everywhere[min(len(everywhere) // 50, len(everywhere) - 1)] if everywhere else 0
     for start in range(0, count, _CHUNK):
         near = [

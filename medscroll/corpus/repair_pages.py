@@ -34,7 +34,7 @@ _PAGE_NUMBER = re.compile(
 _LEAST_CHAIN = {"bare": 6, "of": 6, "dashed": 4, "zh": 3, "en": 3}
 _LEAST_GAP = 8  # lines between two page numbers
 _GOES_ON = re.compile(r"[a-z\u3400-\u9fff，、；,;）)]")
-_ENDS = frozenset("。！？.!?:：”’\"』」…|")
+_ENDS = frozenset('。！？.!?:：”’"』」…|')
 
 
 @dataclass

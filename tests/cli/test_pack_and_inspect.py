@@ -40,7 +40,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pack_compares_block_sizes(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pack_verb.main([str(data_dir), "--block_size", "256,4096", "--json"]) == 0
-    small, large = json.loads(capsys.readouterr().out)["plans"]
+    said = json.loads(capsys.readouterr().out)
+    small, large = said["plans"]
+    assert said["recommended"]["block_size"] in (256, 4096)
+    assert set(said["recommended"]["time"]) == {"256", "4096"}
     assert small["tokens"] == large["tokens"] == small["targets"] + small["documents"]
     assert (small["divided"], large["divided"]) == (1, 0)
     assert sum(small["cut_shares"].values()) == pytest.approx(1)
@@ -51,6 +54,7 @@ def test_pack_compares_block_sizes(data_dir: Path, capsys: pytest.CaptureFixture
     table = capsys.readouterr().out
     assert "4,096" in table
     assert "concatenate and truncate" in table
+    assert "Recommended of these: --block_size" in table
     assert "…" not in table
     assert "\x1b" not in table
 

@@ -79,7 +79,14 @@ def test_marks_of_classics_become_markdown() -> None:
     assert "内容" not in text
     assert "\\" not in text
     assert "\n丙木\n味苦" in text
-    counts = ("structure_mark", "field_label", "emphasis_mark", "emphasis_heading", "image_mark", "repeated_volume_name")
+    counts = (
+        "structure_mark",
+        "field_label",
+        "emphasis_mark",
+        "emphasis_heading",
+        "image_mark",
+        "repeated_volume_name",
+    )
     assert [log.counts[name] for name in counts] == [4, 2, 2, 1, 1, 1]
     assert "\\pj1.bmp" in apply(build("marks"), BOOK)[0]
     assert apply(build("marks"), "见<目录>与\\x41，<篇名>")[0] == "见<目录>与\\x41，<篇名>"
@@ -118,12 +125,18 @@ PROSE_EN = (
 
 def test_wrapped_chinese_prose() -> None:
     lines = [PROSE_ZH[start : start + 30] for start in range(0, len(PROSE_ZH), 30)]
-    text = "# 论\n\n" + "\n".join(lines) + "\n\n1. 第一项内容在此\n2. 第二项内容在此\n\n春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n"
+    text = (
+        "# 论\n\n"
+        + "\n".join(lines)
+        + "\n\n1. 第一项内容在此\n2. 第二项内容在此\n\n春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n"
+    )
     fixed, log = apply(build("unwrap"), text)
     assert PROSE_ZH in fixed
     assert log.counts["wrapped_line"] == len(lines) - 1
     assert fixed.replace("\n", "") == text.replace("\n", "")
-    assert fixed.endswith("\n1. 第一项内容在此\n2. 第二项内容在此\n\n春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n")
+    assert fixed.endswith(
+        "\n1. 第一项内容在此\n2. 第二项内容在此\n\n春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n"
+    )
 
 
 def test_wrapped_english_prose_and_hyphens() -> None:
