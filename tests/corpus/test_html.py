@@ -65,7 +65,8 @@ def test_sections_lists_and_tables() -> None:
 
 
 FRAME = (
-    '<script>var a = 1;</script><header><nav><a href="/">Home</a></nav></header><div class="side menu"><a>Menu</a></div>'
+    '<script>var a = 1;</script><header><nav><a href="/">Home</a></nav></header>'
+    '<div class="side menu"><a>Menu</a></div>'
 )
 
 
