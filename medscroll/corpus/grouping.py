@@ -17,6 +17,7 @@ import zstandard
 
 from medscroll.corpus.document import json_line
 from medscroll.corpus.files import atomic_file, private_open
+from medscroll.corpus.grouping_reader import FAILED
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.pipeline import digest
 from medscroll.corpus.processes import run_parallel
@@ -29,7 +30,6 @@ from medscroll.errors import DataError
 BUCKET_BYTES = 64 << 20
 RECORD_FORMATS = ("json", "jsonl", "csv", "parquet")
 FORMAT = "group"
-FAILED = "-" * 32  # in the place of the key of a row that has none
 _BUFFER = 32 << 20  # characters of rows a process holds before it writes
 _EXPANSION = {"gz": 6, "zst": 6, "": 1}
 _PARQUET = 8  # its columns are compressed, and equal values stored once

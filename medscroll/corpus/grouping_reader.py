@@ -15,13 +15,13 @@ from typing import Any
 
 import zstandard
 
-from medscroll.corpus.grouping import FAILED
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.readers_records import SPLIT_KEY, Row, key_of, make_record
 from medscroll.corpus.record import MAX_DOCUMENT_BYTES, OnBytes, Record
 from medscroll.corpus.shards import Part
 from medscroll.errors import DataError
 
+FAILED = "-" * 32  # in the place of the key of a row that has none
 _DATE = re.compile(
     r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?(?:[ T]+(\d{1,2})[:：时](\d{1,2})分?(?:[:：]?(\d{1,2})秒?)?)?"
 )
