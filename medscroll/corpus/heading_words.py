@@ -56,3 +56,7 @@ HEADINGS_EN = tuple(
     dict.fromkeys("".join(f"{_RECORDS_EN}|{_PAPERS_EN}|{_LABELS_EN}".split("\n")).split("|"))
 )
 NOTES_ZH = "记录|病程|查房|小结|会诊|讨论|谈话|手术|护理"
+NOTES = frozenset(
+    ("discharge summary", "progress note", "nursing note", "operative note", "consultation note", "admission note",
+     "radiology report", "addendum", "出院小结", *(word for word in HEADINGS_ZH if word.endswith("记录")))
+)  # fmt: skip
