@@ -36,6 +36,7 @@ from medscroll.engine.monitoring import MonitorSettings, RunMonitor, watched
 from medscroll.engine.run_folder import EventLog
 from medscroll.engine.topology import topology
 from medscroll.monitor.traffic import enable_recorder
+from medscroll.planning.process_group import leave
 
 SMALL = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 4}
 # Yi-6B's shape (config.json of 01-ai/Yi-6B)
@@ -189,8 +190,7 @@ def main() -> None:
     if rank == 0:
         print(json.dumps({"threads_cpu_share_of_a_core": round(share, 5)}), flush=True)
         report(times, rounds, device, arguments, time.perf_counter() - began)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave()
 
 
 def report(

@@ -49,16 +49,17 @@ def main() -> None:
     from medscroll.engine.deepspeed import join_deepspeed, load_deepspeed
     from medscroll.model.load import build_model, load_config
     from medscroll.planning.compute import count_parameters
+    from medscroll.planning.process_group import leave
 
     on_gpu = torch.cuda.is_available()
+    model_args = ModelArguments(model_name_or_path=flags.model, from_scratch=not Path(flags.model).is_dir())
+    config = load_config(model_args)
+    parameters = count_parameters(config)  # before ZeRO-3 is on: it partitions whatever transformers builds
     args = TrainingArguments(output_dir="zero3-build", use_cpu=not on_gpu, bf16=flags.dtype == "bfloat16")
     args.learning_rate, args.gradient_checkpointing, args.save_steps = 1e-5, False, 500
     args.deepspeed = load_deepspeed("zero3", on_gpu=on_gpu)
     args.start()
     join_deepspeed()
-    model_args = ModelArguments(model_name_or_path=flags.model, from_scratch=not Path(flags.model).is_dir())
-    config = load_config(model_args)
-    parameters = count_parameters(config)
     before = psutil.Process().memory_info()
     sampler = PeakMemory()
     sampler.start()
@@ -97,8 +98,7 @@ def main() -> None:
             "host": os.uname().machine,
         }
         print(json.dumps(report, indent=2))
-    dist.barrier()
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ VERBS = {
     "prepare": "raw files to clean documents to a token store, with ledger and report; resumable",
     "pack": "what packing would do: blocks, fill, cut documents, balance, against concatenate-and-truncate",
     "inspect": "the tokens of a block: borders, cuts, context, targets",
-    "plan": "what fits on a cluster, how fast, at what price, and why; writes recipe and launch scripts",
+    "plan": "what fits on a cluster, how fast, at what price, and why; writes recipe, DeepSpeed JSON, launch scripts",
     "pretrain": "train a language model on whole documents, on one process or on many (torchrun)",
     "watch": "a live view of runs: terminal, page, file, JSON, Prometheus",
     "export": "the trained model of a run or checkpoint as one Hugging Face folder (adapters merged), checked",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-SUMMARY = "what fits on a cluster, how fast, at what price, and why; writes recipe, DeepSpeed JSON and launch scripts"
+SUMMARY = "what fits on a cluster, how fast, at what price, and why; writes recipe, DeepSpeed JSON, launch scripts"
 
 
 @dataclass

@@ -16,7 +16,7 @@ def main(argv: list[str]) -> int:
     parsed = parse_arguments(argv, classes, verb="pretrain", aliases=MEDICALGPT_ALIASES)
     model_args, adapters, data_args, packing, training = parsed
 
-    from medscroll.engine.topology import leave
+    from medscroll.planning.process_group import leave
     from medscroll.stages.pretrain import pretrain
 
     pretrain(model_args, adapters, data_args, packing, training, notes=list(parsed.notes))

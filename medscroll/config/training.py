@@ -67,7 +67,8 @@ class TrainingArguments(transformers.TrainingArguments):
         default="auto",
         metadata={
             "help": "What the backward pass finds kept, from fastest to smallest: none, linear[_N], mlp[_N], "
-            "attention, full, every_K; each but none also with _offload (layer inputs in host memory)."
+            "attention, full, every_K; each but none also with _offload (layer inputs in host memory), the last "
+            "three also with _tiled (MLP by tiles of tokens)."
         },
     )
     weight_rounding: str = field(

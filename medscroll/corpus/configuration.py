@@ -70,6 +70,10 @@ class ReadConfig:
     references: bool = field(default=False, metadata={"help": "Write reference lists of articles too."})
     citations: bool = field(default=True, metadata={"help": "Keep marks that point at references, such as [12]."})
     figure_calls: bool = field(default=True, metadata={"help": "Keep marks that point at figures and tables."})
+    html: str = field(
+        default="main",
+        metadata={"help": "Of web pages: main text, or all but scripts.", "choices": ["main", "all"]},
+    )
 
 
 @dataclass
@@ -89,8 +93,20 @@ class CorpusConfig:
     steps: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> tuple[list[Step], list[CorpusStep]]:
-        """(the steps that look at one document, those that need the corpus), of those that are switched on."""
-        built = [config.build() for config in self.steps.values() if config.enabled]
+        """(the steps that look at one document, those that need the corpus), of those that are switched on.
+
+        Raises:
+            ConfigError: with the mistakes of all steps.
+        """
+        built: list[Step | CorpusStep] = []
+        problems: list[UserError] = []
+        for config in self.steps.values():
+            try:
+                built += [config.build()] if config.enabled else []
+            except UserError as error:
+                problems.append(error)
+        if problems:
+            raise ConfigError.collect(problems)
         alone: list[Step] = [step for step in built if not isinstance(step, CorpusStep)]
         return alone, [step for step in built if isinstance(step, CorpusStep)]
 

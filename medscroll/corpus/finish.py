@@ -229,6 +229,8 @@ class _FinalShard:
 def link(source: Path, target: Path) -> None:
     """A second name for a file, or a copy where the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(source):  # renaming one name of a file to another of it would do nothing
+        return
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()

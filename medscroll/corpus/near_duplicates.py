@@ -110,8 +110,8 @@ class Deduplicate:
                 parts.close()
 
     def _sections(self, document: Document) -> Iterator[tuple[int, int]]:
-        starts = [section.start for section in document.sections]
-        for start, stop in zip(starts, [*starts[1:], len(document.text)], strict=True):
+        borders = [*(section.start for section in document.sections), len(document.text)]
+        for start, stop in pairwise(borders):
             if stop - start >= self._config.least_section:
                 yield start, stop
 

@@ -29,6 +29,7 @@ from medscroll.corpus.grouping import group_sources
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.pipeline import READ, Pipeline
 from medscroll.corpus.processes import run_parallel
+from medscroll.corpus.readers import require_packages
 from medscroll.corpus.rejects import EXPECTED, named_rejects
 from medscroll.corpus.shards import Task, plan_tasks
 from medscroll.corpus.sources import Skipped, find_sources, scan_sources, sources_digest
@@ -121,6 +122,7 @@ def write_documents(
     for folder in (state_dir, output_dir / "rejects", root / "documents" / ".state"):
         folder.mkdir(parents=True, exist_ok=True)
     files, skipped = find_sources([Path(source) for source in sources], exclude=[output_dir])
+    require_packages(files)
     if progress:
         progress(0, sum(file.size for file in files), "hashing sources")
     with file_lock(state_dir / "scan.lock", wait=True):  # portions that start at the same time hash once

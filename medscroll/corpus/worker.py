@@ -186,6 +186,8 @@ class _Shard:
         for reason, number in repairs.items():
             self._counts.append((state.repairs, reason, number))
             self._read.count(reason, number)
+        for name, number in record.counts.items():
+            self._read.count(name, number)
         counts = self._sources.setdefault(source, [0, 0, 0])
         reason, detail = record.reason, record.detail
         if not reason and not text.strip():

@@ -15,12 +15,13 @@ import psutil
 from medscroll.config.training import TrainingArguments
 from medscroll.engine.defaults import Choice
 from medscroll.errors import CapacityError, ConfigError
-from medscroll.model.activation_levels import Level, parse_level
+from medscroll.model.activation_levels import TILE_TOKENS, Level, parse_level
 from medscroll.planning.activations import GIB, Estimate, Step, estimate
 from medscroll.planning.machine import cgroup_memory_limit
 
 USABLE = 0.97  # of a device's memory: the rest goes to fragments
 HOST_LEFT = 6 * GIB  # for the process itself
+LONG_ROW = 1 << 16  # tokens from which attention costs more than everything else, if one document fills the row
 
 
 @dataclass(frozen=True)
@@ -83,31 +84,43 @@ def _asked(args: TrainingArguments) -> str:
     )
 
 
-def _levels(layers: int) -> Iterator[Level]:
-    """From fastest to smallest. Kept attention saves what grows with the square of a document."""
+def _levels(step: Step) -> Iterator[Level]:
+    """From fastest to smallest. Kept attention saves what grows with the square of a document.
+
+    A tiled MLP computes the MLP once more, which a long row hardly feels; so there it comes before attention is
+    recomputed, and in a short row not at all.
+    """
+    layers, tiled = step.shape.layers, step.tokens > TILE_TOKENS and step.can_tile
     yield Level("none")
     for count in range(layers, 0, -1):
         yield Level("linear", None if count == layers else count)
     yield Level("attention")
     yield Level("attention", offload=True)
+    if tiled and step.tokens >= LONG_ROW:
+        yield Level("attention", tiled=True)
+        yield Level("attention", offload=True, tiled=True)
     yield Level("full")
     yield Level("full", offload=True)
-    for every in (2, 4, 8):
-        yield Level("every", every=every, offload=True)
-    for every in (2, 4, 8):
-        yield Level("every", every=every)
+    if tiled:
+        yield Level("full", tiled=True)
+        yield Level("full", offload=True, tiled=True)
+    for offload in (True, False):
+        for every in (2, 4, 8):
+            yield Level("every", every=every, offload=offload)
+            if tiled:
+                yield Level("every", every=every, offload=offload, tiled=True)
 
 
 def _first_that_fits(step: Step, room: Room) -> tuple[Level, str]:
     if room.device is None:
         return Level("none"), "a CPU has memory to spare"
-    for level in _levels(step.shape.layers):
+    for level in _levels(step):
         found = estimate(step, level)
         if _fits(found, room):
             fastest = "" if level.kind == "none" else "; faster levels do not fit"
             return level, f"estimated {_words(found, room)}{fastest}"
     longest = _longest(step, room)
-    smallest = min((estimate(step, level) for level in _levels(step.shape.layers)), key=lambda found: found.device)
+    smallest = min((estimate(step, level) for level in _levels(step)), key=lambda found: found.device)
     if longest >= 256:
         remedy = f"--block_size {longest}, which fits; or more GPUs with --deepspeed zero3, or --use_peft"
     else:
@@ -131,7 +144,7 @@ def _longest(step: Step, room: Room) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         shorter = replace(step, tokens=256 * middle)
-        if any(_fits(estimate(shorter, level), room) for level in _levels(step.shape.layers)):
+        if any(_fits(estimate(shorter, level), room) for level in _levels(shorter)):
             low = middle
         else:
             high = middle - 1

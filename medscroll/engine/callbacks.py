@@ -49,6 +49,7 @@ class Progress(TrainerCallback):
     Args:
         record: what this rank and all ranks have consumed, filled by the Trainer.
         flops: model FLOPs per token and squared token.
+        recomputed: FLOPs that the backward pass repeats besides; HFU counts them.
         peak: the GPU's peak in FLOP/s; None shows MFU as n/a.
         events: this rank's event log.
         world_size: number of ranks.
@@ -63,9 +64,10 @@ class Progress(TrainerCallback):
         events: EventLog,
         world_size: int,
         *,
+        recomputed: ModelFlops,
         monitor: RunMonitor | None = None,
     ) -> None:
-        self.monitor = monitor
+        self.monitor, self.recomputed = monitor, recomputed
         self.timing: StepTime | None = None
         self.record, self.flops, self.peak = record, flops, peak
         self.events, self.world_size = events, world_size
@@ -133,7 +135,9 @@ class Progress(TrainerCallback):
         steps = max(state.global_step - self.last_step, 1)
         tokens, squares = self.record.window_global
         rate = tokens / seconds
-        mfu = self.flops.of(tokens, squares) / seconds / (self.peak * self.world_size) if self.peak else None
+        available = seconds * self.peak * self.world_size if self.peak else None
+        needed, again = self.flops.of(tokens, squares), self.recomputed.of(tokens, squares)
+        mfu = needed / available if available else None
         step_time = seconds / steps
         smooth = step_time if self.seconds_per_step is None else 0.7 * self.seconds_per_step + 0.3 * step_time
         self.seconds_per_step = smooth
@@ -148,7 +152,7 @@ class Progress(TrainerCallback):
             "seconds": seconds / steps,
             "tokens_per_second": rate,
             "mfu": mfu,
-            "hfu": None if mfu is None else mfu * (4 / 3 if args.gradient_checkpointing else 1),
+            "hfu": (needed + again) / available if available else None,
             "peak_memory_gib": memory,
         }
         self._write(event, state)

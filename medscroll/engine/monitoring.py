@@ -72,6 +72,7 @@ class RunMonitor:
         self.on_gpu = device.type == "cuda"
         self.host = socket.gethostname()
         self.clock = PhaseClock(self.on_gpu)
+        self.planned_memory: int | None = None  # bytes of a GPU's allocator by the plan; set before `begin`
         uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", "")) if self.on_gpu else None
         self.probes = Probes(uuid or None)
         self.traffic = TrafficCounter()
@@ -110,9 +111,9 @@ class RunMonitor:
             "first_step": step,
             "max_steps": max_steps,
             "steps_per_epoch": steps_per_epoch,
-            "planned_memory": None,
+            "planned_memory": self.planned_memory,
             "peak_flops": peak,
-            "stall_after": None,
+            "stall_factor": self.settings.stall_factor,
             "window_every": self.settings.window_every,
         }
         self.events.write(run)

@@ -31,13 +31,14 @@ from medscroll.engine.run_folder import EventLog, environment, write_config, wri
 from medscroll.engine.step_record import StepRecord
 from medscroll.engine.topology import Topology, training_device
 from medscroll.engine.trainer import BlockTrainer, cursor_at
-from medscroll.model.activation_levels import Level
+from medscroll.model.activation_levels import Level, parse_level
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
 from medscroll.model.recompute import apply_level
 from medscroll.model.rounding import StochasticAdamW
+from medscroll.model.tiled_mlp import can_tile
 from medscroll.monitor.traffic import enable_recorder
 from medscroll.packing.cost import linear_cost
 from medscroll.packing.cursor import Cursor
@@ -46,6 +47,7 @@ from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
 from medscroll.planning.activations import LayerShape, Step
 from medscroll.planning.compute import ModelFlops, count_parameters, model_flops, peak_flops
+from medscroll.planning.recomputation import recomputed_flops
 
 
 @dataclasses.dataclass
@@ -149,6 +151,8 @@ def run_session(
     if plan.candidate is not None:
         meter = Meter(device)
         trainer.add_callback(PlanCheck(plan, trainer.record, args.calibration_file, meter, place.world_size))
+        if trainer.monitor is not None:
+            trainer.monitor.planned_memory = plan.candidate.memory.allocated
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
         say(f"resuming from {resume}")
@@ -220,6 +224,7 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
     choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
     choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
     step = training_step(data, args, context, (dtype, computing), liger=liger.use)
+    step = dataclasses.replace(step, can_tile=can_tile(data.config, trust_remote_code=trust))
     level, level_choice = choose_level(args, step, room_here(device, context.place.local_world_size))
     choices.append(level_choice)
     rounding = choose_rounding(
@@ -326,6 +331,7 @@ def make_trainer(
             filler_token=filler_token(data),
         )
     record = StepRecord(schedule)
+    recomputed = recomputed_flops(data.config, parse_level(args.activation_memory))
     peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     run_folder = Path(args.output_dir or "run")
     events = EventLog(run_folder, place.rank)
@@ -344,7 +350,7 @@ def make_trainer(
         monitor=monitor,
         optimizer_cls_and_kwargs=optimizer_of(args),
         callbacks=[
-            Progress(record, flops, peak, events, place.world_size, monitor=monitor),
+            Progress(record, flops, peak, events, place.world_size, recomputed=recomputed, monitor=monitor),
             TimedCheckpoint(args.save_minutes, place.world_size),
         ],
     )

@@ -58,12 +58,3 @@ def training_device(place: Topology, use_cpu: bool) -> torch.device:
     device = torch.device("cuda", place.local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
-
-
-def leave() -> None:
-    """Leave the process group after all ranks have arrived; a rank that ends early may abort the ones still writing."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()

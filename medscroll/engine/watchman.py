@@ -111,6 +111,7 @@ class Watchman(threading.Thread):
                 "phase": self.clock.phase,
                 "progress": now - idle,
                 "median_step": self.clock.median_step,
+                "stall_after": self.limit,
                 "status": self.status,
                 "phases": {name: round(value, 6) for name, value in self.phases().items()},
                 "collectives": last_collectives() if stalled else {},
@@ -119,11 +120,17 @@ class Watchman(threading.Thread):
 
     # Stalls
 
+    @property
+    def limit(self) -> float | None:
+        """Seconds without progress that count as a stall now; None where no step time is known yet."""
+        limit = stall_limit(self.clock.median_step, self.clock.phase, self.factor)
+        return None if limit is None else limit + self.clock.slack
+
     def look_for_stall(self) -> None:
         """Write stacks, name the missing, leave: whatever this rank's waiting time calls for."""
         idle = time.monotonic() - self.clock.changed
-        limit = stall_limit(self.clock.median_step, self.clock.phase, self.factor)
-        if limit is None or idle <= limit + self.clock.slack or self.status != "running":
+        limit = self.limit
+        if limit is None or idle <= limit or self.status != "running":
             if self._stalled_since is not None:
                 print(f"rank {self.rank} goes on after a stall", file=sys.stderr, flush=True)
             self._stalled_since, self._reported = None, False

@@ -11,6 +11,7 @@ computed again (Chen et al., arXiv:1604.06174; selective: Korthikanti et al., ar
     every_K           the input of each K-th layer; the inputs between are computed again, one more forward pass
     linear_N, mlp_N   as `linear` and `mlp` in N layers spread evenly, as `attention` in the others
     LEVEL_offload     the same with the layer inputs in pinned host memory, copied beside the computation
+    LEVEL_tiled       the MLP a few thousand tokens at a time (arXiv:2506.13996), computed once more in the backward pass
 
 Cost: names only; nothing heavy is imported. What a level takes is in `activation_estimate`, how it works in
 `recompute`.
@@ -23,9 +24,15 @@ from dataclasses import dataclass
 
 from medscroll.errors import ConfigError
 
+TILE_TOKENS = 8192  # of a tiled MLP: large enough for the matrix products to run at full speed
 KINDS = ("none", "linear", "mlp", "attention", "full", "every")
-SHAPES = "none, linear[_N], mlp[_N], attention, full, every_K; each but none also with _offload"
-_NAME = re.compile(r"(?P<kind>none|linear|mlp|attention|full|every)(_(?P<number>\d+))?(?P<offload>_offload)?")
+SHAPES = (
+    "none, linear[_N], mlp[_N], attention, full, every_K; each but none also with _offload; "
+    "attention, full and every_K also with _tiled"
+)
+_NAME = re.compile(
+    r"(?P<kind>none|linear|mlp|attention|full|every)(_(?P<number>\d+))?(?P<offload>_offload)?(?P<tiled>_tiled)?"
+)
 
 
 @dataclass(frozen=True)
@@ -37,18 +44,20 @@ class Level:
         layers: for linear and mlp: in how many layers the extra outputs are kept; None: in all.
         every: store the input of each `every`-th layer; 1: of each layer.
         offload: layer inputs wait in host memory.
+        tiled: the MLP never holds more than a tile of tokens.
     """
 
     kind: str
     layers: int | None = None
     every: int = 1
     offload: bool = False
+    tiled: bool = False
 
     @property
     def name(self) -> str:
         """The level as a flag's value."""
         number = f"_{self.every}" if self.kind == "every" else "" if self.layers is None else f"_{self.layers}"
-        return f"{self.kind}{number}{'_offload' if self.offload else ''}"
+        return f"{self.kind}{number}{'_offload' if self.offload else ''}{'_tiled' if self.tiled else ''}"
 
     @property
     def recomputes(self) -> bool:
@@ -77,6 +86,7 @@ def parse_level(name: str) -> Level:
     wrong = (
         not found
         or (kind == "none" and found["offload"])
+        or (kind in ("none", "linear", "mlp") and found["tiled"])
         or (kind in ("none", "attention", "full") and number is not None)
         or (kind == "every" and (number is None or int(number) < 2))
         or (kind in ("linear", "mlp") and number is not None and int(number) < 1)
@@ -86,4 +96,5 @@ def parse_level(name: str) -> Level:
             f"{name!r} is no level of activation memory", where="--activation_memory", remedy=f"auto, {SHAPES}"
         )
     layers = int(number) if number is not None and kind in ("linear", "mlp") else None
-    return Level(kind, layers, int(number) if kind == "every" else 1, bool(found["offload"]))
+    every = int(number) if number is not None and kind == "every" else 1
+    return Level(kind, layers, every, bool(found["offload"]), bool(found["tiled"]))

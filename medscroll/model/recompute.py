@@ -23,6 +23,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from medscroll.errors import ConfigError
 from medscroll.model.activation_levels import Level
 from medscroll.model.host_store import HostSlot, HostStore
+from medscroll.model.tiled_mlp import tile_mlps
 
 ATTENTION_OPERATORS = frozenset((
     "aten::_scaled_dot_product_flash_attention",
@@ -94,6 +95,8 @@ def apply_level(model: Any, level: Level, *, row_bytes: int = 0) -> HostStore | 
             where=f"--activation_memory {level.name}",
             remedy="--activation_memory none",
         )
+    if level.tiled:
+        tile_mlps(layers, level.name)
     text = model.config.get_text_config()
     width = int(getattr(text, "intermediate_size", None) or 0)
     store = HostStore(row_bytes) if level.offload else None
@@ -169,8 +172,11 @@ class _InputStack:
         if position < self.every - 1:  # nothing starts from the output of the last one
             segment.calls.append(_Replay(function, rest, hidden.device))
 
+        # autograd keeps both functions: one that named the input itself would keep all inputs on the device
+        pointer, shape = hidden.data_ptr(), hidden.shape
+
         def pack(tensor: torch.Tensor) -> Any:
-            if tensor.data_ptr() != hidden.data_ptr() or tensor.shape != hidden.shape:
+            if tensor.data_ptr() != pointer or tensor.shape != shape:
                 return tensor
             if position == 0:
                 if self.store is None:

@@ -59,6 +59,7 @@ COMMUNICATION = (
     "communication/bytes",
     "communication/sent_bytes",
     "communication/calls",
+    "communication/coverage",
 )
 NAMES: tuple[str, ...] = (
     *TOP,
@@ -107,18 +108,19 @@ def _take(values: Any, names: Mapping[str, str], found: dict[str, float]) -> Non
 
 
 def communication_numbers(entry: Mapping[str, Any]) -> dict[str, float]:
-    """A step event's `communication` per step; bytes extrapolated by the coverage, as the schema says."""
+    """A step event's `communication` per step; where `coverage` is below 1, the run has extrapolated it."""
     found = {}
     for name in ("total_us", "exposed_us"):
         if (held := number(entry.get(name))) is not None:
             found[f"communication/{name}"] = held
     traffic = entry.get("traffic")
-    steps, coverage = number(entry.get("steps")) or 1.0, number(entry.get("coverage")) or 1.0
+    steps = number(entry.get("steps")) or 1.0
     if isinstance(traffic, list):
         rows = [row for row in traffic if isinstance(row, Mapping)]
-        for name, share in (("calls", 1.0), ("bytes", coverage), ("sent_bytes", coverage)):
-            total = sum(number(row.get(name)) or 0.0 for row in rows)
-            found[f"communication/{name}"] = total / max(steps, 1.0) / min(max(share, 1e-6), 1.0)
+        for name in ("calls", "bytes", "sent_bytes"):
+            found[f"communication/{name}"] = sum(number(row.get(name)) or 0.0 for row in rows) / max(steps, 1.0)
+        if (held := number(entry.get("coverage"))) is not None:
+            found["communication/coverage"] = held
     return found
 
 

@@ -38,6 +38,7 @@ LATEST = (
     "communication/skew_us",
     "communication/bytes",
     "communication/sent_bytes",
+    "communication/coverage",
 )
 # How the ranks of a node make the node's figure; the rest are means.
 SUMS = ("communication/bytes", "communication/sent_bytes", "host/rss", "memory/alloc_retries", "gpu/power")

@@ -110,9 +110,9 @@ class RunEvent(Event):
     first_step: int  # steps done before this start; above 0 after a resume
     max_steps: int
     steps_per_epoch: int
-    planned_memory: int | None  # bytes a GPU, where a plan was made
+    planned_memory: int | None  # bytes of a GPU's allocator at the peak, where a plan was made
     peak_flops: float | None  # of one GPU; None: MFU is not computed
-    stall_after: float | None  # seconds; None until a median step is known
+    stall_factor: float  # a stall: this many median steps and some seconds without progress
     window_every: int
 
 
@@ -168,7 +168,7 @@ class Traffic(TypedDict):
     group: str  # name of the process group
     ranks: int  # size of the group
     op: str  # all_reduce, all_gather, reduce_scatter, broadcast, send, ...
-    calls: int
+    calls: int  # exact where the entry's coverage is 1, else extrapolated; so are the bytes
     bytes: int  # full message: the larger of input and output
     sent_bytes: int  # what this rank sends in a ring of `ranks`
 
@@ -177,7 +177,7 @@ class Communication(TypedDict):
     """Counted communication since the last such entry, and the estimate of what compute does not hide."""
 
     steps: int  # the entry covers this many steps, up to one or two before the event's
-    coverage: float  # share of the calls whose sizes were read; below 1, bytes are extrapolated by it
+    coverage: float  # share of the calls that were read; below 1, `traffic` is extrapolated (already, by 1 / coverage)
     traffic: list[Traffic]
     estimate: Literal[True]  # the two below are estimates from the last window
     total_us: float | None  # per step
@@ -335,6 +335,7 @@ class Heartbeat(TypedDict):
     phase: str  # under way; "start" before the first step, "end" after the last
     progress: float  # time of the last change of step or phase
     median_step: float | None  # seconds
+    stall_after: float | None  # seconds without progress that count as a stall now; None until a median step is known
     status: Literal["running", "finished", "crashed", "stopped"]
     phases: dict[str, float]  # median seconds a phase over the last steps
     collectives: dict[str, Any]  # group -> number of the last collective issued; filled when a stall is suspected

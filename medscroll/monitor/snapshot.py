@@ -73,6 +73,7 @@ def run_view(run: RunReader) -> dict[str, Any]:
         "device": (start.get("device") or {}).get("name") if isinstance(start.get("device"), dict) else None,
         "versions": start.get("versions") if isinstance(start.get("versions"), dict) else {},
         **{name: finite(latest.get(name)) for name in (*CURVES, "epoch")},
+        "stall_after": reference.beat.number("stall_after") if reference is not None else None,
         **projection(reference, step, _whole(start.get("max_steps"))),
         "ranks": ranks,
         "nodes": node_view(ranks),
@@ -175,16 +176,19 @@ def memory(run: RunReader, readers: list[RankReader]) -> dict[str, Any]:
 
 
 def planned_memory(run: RunReader) -> float | None:
-    """Bytes a GPU by the plan: `planned_memory` of the run event, or the like of RUN/plan.json; None without one."""
-    plan = run.file("plan.json")
-    for name in ("planned_memory", "memory_bytes_per_gpu", "gpu_memory_bytes"):
-        found = finite(plan.get(name))
-        if found:
-            return found
-    inner = plan.get("memory")
-    if isinstance(inner, dict) and finite(inner.get("total")):
-        return finite(inner["total"])
-    return finite(run.start().get("planned_memory"))
+    """Bytes of a GPU's allocator at the peak by the plan of the run; None where none was made.
+
+    From the run event, else from RUN/plan.json: what `medscroll plan --json` prints (the best candidate counts), or one
+    of its candidates alone.
+    """
+    planned = finite(run.start().get("planned_memory"))
+    if planned is None:
+        plan = run.file("plan.json")
+        best = plan.get("candidates")
+        chosen = best[0] if isinstance(best, list) and best else plan
+        memory = chosen.get("memory") if isinstance(chosen, dict) else None
+        planned = finite(memory.get("allocated")) if isinstance(memory, dict) else None
+    return planned
 
 
 def communication(readers: list[RankReader], ranks: list[dict[str, Any]]) -> dict[str, Any]:

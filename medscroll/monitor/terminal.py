@@ -41,6 +41,7 @@ CHINESE = {
     "tokens/s": "token/秒",
     "a step": "每步",
     "remaining": "剩余",
+    "a stall after": "判定停滞需",
     "ends": "预计结束",
     "node": "节点",
     "ranks": "rank",
@@ -168,6 +169,8 @@ def _figures(run: dict[str, Any], words: Words) -> str:
     if run["remaining_seconds"] is not None and run["status"]["state"] in ("running", "degraded"):
         ends = f"{words('ends')} {_clock(run['ends_at'])}"
         parts.append(f"{words('remaining')} {duration(run['remaining_seconds'])} ({ends})")
+        if run["stall_after"] is not None:
+            parts.append(f"{words('a stall after')} {duration(run['stall_after'])}")
     return "  ".join(parts)
 
 

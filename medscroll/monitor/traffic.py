@@ -3,8 +3,9 @@
 torch keeps the last `TORCH_FR_BUFFER_SIZE` collectives of NCCL and gloo in a ring buffer in C++ (name, group, sizes,
 time). Reading it from a thread now and then counts them without touching the calls, so overlap is preserved. Price:
 some 15 us a collective that is read, on a thread beside the training; readings are spaced so that they take at most
-0.2 % of the time. Where the ring was overrun between two readings, calls stay exact (their numbers say how many there
-were) and bytes are extrapolated; `coverage` says by how much.
+0.2 % of the time. Where the ring was overrun between two readings, the entries' numbers still say how many calls there
+were in all, but which ones and how large is known only of those that were read: calls and bytes of each operation are
+then extrapolated, and `coverage` is the share that was read.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ def message_bytes(entry: dict[str, Any]) -> int:
 
 @dataclass
 class Counted:
-    """Calls and bytes since the last reading: (group, op) -> [calls, bytes]; `coverage` of the calls were read."""
+    """Calls and bytes since the last reading: (group, op) -> [calls, bytes], extrapolated from the calls read.
+
+    `read` of the `new` calls were read; `new` is exact as long as torch numbers them.
+    """
 
     totals: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     read: int = 0
@@ -107,7 +111,7 @@ class Counted:
 
     @property
     def coverage(self) -> float:
-        """Share of the new calls whose sizes were read."""
+        """Share of the new calls that were read; 1: nothing is extrapolated."""
         return self.read / self.new if self.new else 1.0
 
 

@@ -156,7 +156,7 @@ def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool, p
     for warning in manifest["warnings"]:
         display.warn(warning)
     display.say(f"prepared {output_dir}: {describe(manifest)}")
-    display.say(f"report: {output_dir / 'report.md'}")
+    display.say(f"report: {output_dir / 'report.md'} and {output_dir / 'report.html'}")
     return output_dir
 
 

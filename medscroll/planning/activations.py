@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medscroll.model.activation_levels import Level
+from medscroll.model.activation_levels import TILE_TOKENS, Level
 
 GIB = 2**30
 AT_WORK = 1.35  # one layer's activations and the gradients that live beside them, as a multiple of the former
@@ -70,6 +70,7 @@ class Step:
         fused_loss: the logits are never held as a whole.
         autocast: float32 weights are cast for each step.
         gradient_bytes: bytes of an accumulated gradient under DeepSpeed.
+        can_tile: the layers have a dense MLP, which can work on a part of the tokens at a time.
     """
 
     shape: LayerShape
@@ -87,6 +88,7 @@ class Step:
     fused_loss: bool = True
     autocast: bool = False
     gradient_bytes: int = 4
+    can_tile: bool = True
 
     @property
     def adapter(self) -> bool:
@@ -158,9 +160,14 @@ def estimate(step: Step, level: Level) -> Estimate:
         working = AT_WORK * whole
     if step.adapter:
         working += 4 * (shape.hidden + shape.mlp)  # peft casts the input of its float32 adapters
+    tile = 0.0
+    if level.tiled and tokens > TILE_TOKENS:
+        inside_mlp = AT_WORK * step.element * 3 * shape.mlp * slack + (4 * shape.mlp if step.adapter else 0)
+        working += 2 * layer_input - inside_mlp  # the tiles' outputs, and those joined
+        tile = TILE_TOKENS * inside_mlp
     loss = layer_input * 2 if step.fused_loss else shape.vocabulary * (2 * step.element + 4)
     without, with_gradients = state_bytes(step)
     held = step.accumulates or step.zero_stage > 0
     states = with_gradients if held else max(without, with_gradients - kept * tokens)
     host = layer_input * -(-shape.layers // level.every) * tokens if level.offload else 0.0
-    return Estimate(states + BOARD, kept * tokens, max(working, loss) * tokens, host)
+    return Estimate(states + BOARD, kept * tokens, max(working * tokens + tile, loss * tokens), host)

@@ -27,6 +27,7 @@ import psutil
 
 from medscroll.errors import EnvironmentError_
 from medscroll.planning.nccl_log import ask_nccl, read_nccl_folder
+from medscroll.planning.process_group import abandon
 
 GPU_BYTES, CPU_BYTES = 256 * 2**20, 16 * 2**20
 REPEATS, PINGS = 5, 50
@@ -132,7 +133,7 @@ class Probe:
             try:
                 return self._measure(backend, Path(folder))
             finally:
-                dist.destroy_process_group()
+                abandon()
 
     def _measure(self, backend: str, folder: Path) -> dict[str, Any]:
         everyone = self._gather({**facts(self.on_gpu), "rank": self.launch.rank, "local_rank": self.launch.local_rank})

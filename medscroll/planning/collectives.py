@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medscroll.planning.environment import Finding
+from medscroll.planning.process_group import leave
 
 ELEMENTS = 4 * 2**20  # float32: 16 MiB
 REPEATS = 5
@@ -67,7 +68,7 @@ def _worker(rank: int, world: int, backend: str, folder: str) -> None:
     seconds = _sum(world, "cuda" if backend == "nccl" else "cpu")
     if rank == 0:
         Path(folder, "seconds").write_text(repr(seconds), encoding="ascii")
-    dist.destroy_process_group()
+    leave()
 
 
 def _with_launcher(backend: str) -> list[Finding]:
@@ -83,7 +84,7 @@ def _with_launcher(backend: str) -> list[Finding]:
         seconds = _sum(world, "cuda" if backend == "nccl" else "cpu")
         hosts: list[Any] = [None] * world
         dist.all_gather_object(hosts, os.uname().nodename)
-        dist.destroy_process_group()
+        leave()
     except Exception as error:
         return [_failure(backend, world, str(error).strip().splitlines()[0])]
     if os.environ.get("RANK", "0") != "0":

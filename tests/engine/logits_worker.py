@@ -9,7 +9,7 @@ import torch
 from medscroll.config.arguments import AdapterArguments, DataArguments, ModelArguments, PackingArguments
 from medscroll.config.parse import parse_arguments
 from medscroll.config.training import TrainingArguments
-from medscroll.engine.topology import leave
+from medscroll.planning.process_group import leave
 from medscroll.stages.pretrain import pretrain
 
 

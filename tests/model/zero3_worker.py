@@ -14,6 +14,7 @@ import torch
 
 from medscroll.config.arguments import AdapterArguments, ModelArguments
 from medscroll.model.load import build_model, load_config
+from medscroll.planning.process_group import leave
 
 
 def anonymous_memory() -> int:
@@ -80,8 +81,7 @@ def main() -> None:
         if weights:
             torch.save(weights, output)
     assert alive.is_zero3()
-    torch.distributed.barrier()  # gloo aborts a rank whose partner has left
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

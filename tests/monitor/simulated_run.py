@@ -73,7 +73,7 @@ class Simulated:
             "steps_per_epoch": 500,
             "planned_memory": self.planned_memory,
             "peak_flops": 989e12,
-            "stall_after": None,
+            "stall_factor": 2.0,
             "window_every": self.window_every,
         }
 
@@ -174,6 +174,7 @@ class Simulated:
             "phase": "forward",
             "progress": clock,
             "median_step": self.seconds,
+            "stall_after": 2 * self.seconds + 5,
             "status": status,
             "collectives": {},
         }

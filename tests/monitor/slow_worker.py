@@ -1,7 +1,7 @@
 """A training of which one rank is slow in one phase: `medscroll` with hooks that sleep. Run it as a module.
 
-SLOW_PHASE (forward, backward, optimizer) takes every rank 0.1 s a step and rank SLOW_RANK 30 % more; `crash` fails in
-the third step instead. The hooks are torch's own; the code under test is untouched.
+SLOW_PHASE (forward, backward, optimizer) takes every rank 0.1 s a step and rank SLOW_RANK 30 % more (SLOW_FACTOR);
+`crash` fails in the third step instead. The hooks are torch's own; the code under test is untouched.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from medscroll.cli.main import main
 
 SECONDS = 0.1
+FACTOR = float(os.environ.get("SLOW_FACTOR", "1.3"))
 STEPS: list[int] = []
 
 
 def pause(*_: Any) -> None:
     slow = os.environ["RANK"] == os.environ.get("SLOW_RANK")
-    time.sleep(SECONDS * (1.3 if slow else 1.0))
+    time.sleep(SECONDS * (FACTOR if slow else 1.0))
 
 
 def after_forward(module: torch.nn.Module, _: Any, output: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medscroll.cli import watch
+from medscroll.cli import plan, watch
 from medscroll.errors import ConfigError
 from medscroll.monitor import rank_reader, run_reader
 from medscroll.monitor.numbers import NAMES, numbers
@@ -22,7 +22,9 @@ from medscroll.monitor.run_reader import RunReader
 from medscroll.monitor.schema import events_path, heartbeat_path
 from medscroll.monitor.series import Series
 from medscroll.monitor.snapshot import snapshot
+from medscroll.planning.report import candidate_json
 from tests.monitor.simulated_run import Simulated
+from tests.planning.hand_made import candidate
 
 
 def view(folder: Path) -> dict[str, Any]:
@@ -265,3 +267,37 @@ def test_mistakes(words: list[str], said: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=said):
         watch.main(words)
+
+
+def planned(folder: Path, content: Any) -> float | None:
+    """The plan's line in the memory picture, with this plan.json in the run folder."""
+    (folder / "plan.json").write_text(json.dumps(content, default=str), encoding="utf-8")
+    found: float | None = view(folder)["memory"]["planned"]
+    return found
+
+
+def test_the_plan_is_the_line_of_the_memory_picture(tmp_path: Path) -> None:
+    """From the run event, or from the planner's candidate in the run folder; never a foreign number."""
+    run = Simulated(ranks=1, nodes=1, steps=20).write(tmp_path / "planned")
+    assert view(run)["memory"]["planned"] == 70 * 2**30
+    run = Simulated(ranks=1, nodes=1, steps=20, planned_memory=None).write(tmp_path / "run")
+    assert view(run)["memory"]["planned"] is None
+    made = candidate()
+    assert planned(run, candidate_json(made)) == made.memory.allocated > 2**30
+    assert planned(run, {"candidates": [candidate_json(made)]}) == made.memory.allocated
+    for content in ([], {"candidates": []}, {"candidates": [3]}, {"memory": {"allocated": "much"}}, {"memory": 7}):
+        assert planned(run, content) is None
+
+
+@pytest.mark.slow
+def test_the_plan_that_the_command_prints_is_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Simulated(ranks=1, nodes=1, steps=20, planned_memory=None).write(tmp_path / "run")
+    flags = ["--model_name_or_path", "tiny", "--cluster", "1x1xH100-80G", "--block_size", "512", "--json"]
+    assert plan.main(flags) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert planned(run, answer) == answer["candidates"][0]["memory"]["allocated"] > 2**20
+
+
+def test_a_stall_limit_is_shown(tmp_path: Path) -> None:
+    run = Simulated(ranks=2, nodes=1, steps=20, seconds=1.5).write(tmp_path / "run")
+    assert view(run)["stall_after"] == 8

@@ -105,7 +105,7 @@ def test_every_document_is_in_the_store_once(arguments: Callable[..., SimpleName
     manifest, ledger = read_manifest(folder), json.loads((folder / "ledger.json").read_text("utf-8"))
     assert ledger["documents"]["kept"] == 40 == ledger["documents"]["train"] + ledger["documents"]["validation"]
     assert all(ledger["identity"].values())
-    assert len(ledger["identity"]) == 3
+    assert len(ledger["identity"]) == 6
     assert manifest["tokens"]["train"] == stores["train"].num_tokens > 0
     assert manifest["tokenizer"]["vocab_size"] == 258
     report = (folder / "report.md").read_text("utf-8")

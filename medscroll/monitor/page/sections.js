@@ -42,8 +42,8 @@ function banner(run) {
     ["loss", run.loss === null ? "–" : run.loss.toFixed(4), run.evaluations.length ? `${word("validation")} ${short(run.evaluations[run.evaluations.length - 1].eval_loss)}` : ""],
     ["tokens_per_second", short(run.tokens_per_second), word("tokensUnit")],
     ["mfu", share(run.mfu), run.hfu === null ? "" : `HFU ${share(run.hfu)}`],
-    ["seconds", duration(run.seconds_per_step), run.epoch === null ? "" : `${word("epoch")} ${run.epoch.toFixed(2)}`],
-    ["remaining", live ? duration(run.remaining_seconds) : "–", live && run.ends_at ? `${word("ends")} ${moment(run.ends_at)}` : ""],
+    ["seconds", duration(run.seconds_per_step), live && run.stall_after ? `${word("stallAfter")} ${duration(run.stall_after)}` : ""],
+    ["remaining", live ? duration(run.remaining_seconds) : "–", live && run.ends_at ? `${word("ends")} ${moment(run.ends_at)}` : run.epoch === null ? "" : `${word("epoch")} ${run.epoch.toFixed(2)}`],
     ["memoryShort", gib(peak), run.memory.limit ? `${share(peak / run.memory.limit)} ${word("of")} ${gib(run.memory.limit)}${over ? " · " + word("planOver") : ""}` : ""],
     ["exposedTitle", exposed === null || !run.seconds_per_step ? "–" : share(exposed / 1e6 / run.seconds_per_step), word("ofStep")],
   ];
@@ -205,7 +205,7 @@ function nodesTable(run) {
   return section("half", word("nodesTitle"), "", (body) => body.append(tableOf(
     [[word("node"), "left"], [word("ranks")], [word("memoryShort")], [word("hostMemory")], [word("sent")], [word("nic")]],
     run.nodes.map((node) => make("tr", { class: node.bad ? "dead" : "" }, make("td", { class: "left" }, node.host), make("td", {}, `${node.alive}/${node.ranks.length}`), make("td", {}, gib(node["memory/peak"])),
-      make("td", {}, node["host/used"] === null ? "–" : `${gib(node["host/used"])} / ${gib(node["host/total"])}`), make("td", {}, node["communication/sent_bytes"] === null ? "–" : short(node["communication/sent_bytes"]) + "B"),
+      make("td", {}, node["host/used"] === null ? "–" : `${gib(node["host/used"])} / ${gib(node["host/total"])}`), make("td", {}, node["communication/sent_bytes"] === null ? "–" : (node["communication/coverage"] < 1 ? "≈ " : "") + short(node["communication/sent_bytes"]) + "B"),
       make("td", {}, node["io/nic_in"] === null ? "–" : `${rate(node["io/nic_in"])} / ${rate(node["io/nic_out"])}`))))));
 }
 
