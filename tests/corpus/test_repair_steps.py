@@ -174,6 +174,18 @@ def test_headers_and_numbers_of_pages() -> None:
     assert "内科学 第九版" in apply(build("page_lines"), two)[0]  # two pages prove nothing
 
 
+def test_sections_at_the_top_of_a_page_stay_at_their_headings() -> None:
+    text = "\n\x0c".join(f"某书\n第{number}章 标题\n正文在此。\n{number}" for number in range(1, 7))
+    starts = [text.index(f"第{number}章") for number in range(1, 7)]
+    at_page = [text.rindex("某书", 0, start) for start in starts]
+    for places in (starts, at_page):
+        document = Document("d", text, "d", "zh", sections=[Section(start, 1, "") for start in places])
+        build("page_lines").apply(document, StepLog())
+        assert "某书" not in document.text
+        for number, section in enumerate(document.sections, 1):
+            assert document.text.startswith(f"第{number}章", section.start)
+
+
 def test_values_at_page_edges_stay() -> None:
     text = "\x0c".join(f"{value}\n患者一般情况可，继续治疗。\n{value + 3}" for value in (120, 118, 135, 90, 77))
     fixed, log = apply(build("page_lines"), text)
