@@ -220,17 +220,20 @@ def zero_options(stage: int, hidden: int) -> dict[str, Any]:
 
 
 def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: int | None) -> list[Candidate]:
-    """Over micro batches and recomputation: the fastest that fits, else the smallest."""
+    """Over micro batches and recomputation: the fastest that fits, else the smallest.
+
+    Levels are in order of speed, so of each micro batch the first that fits counts; a larger one needs no larger level.
+    """
     levels = [fixed.activation_memory] if fixed.activation_memory else list(LEVELS)
     sizes = [fixed.micro_batch] if fixed.micro_batch else list(MICRO_BATCHES)
     target = fixed.global_tokens or (
         1 << 20 if base.parameters < 10e9 else 1 << 21 if base.parameters < 40e9 else 1 << 22
     )
-    found = []
-    for level in levels:
-        for micro in sizes:
-            if micro > 1 and micro * base.block_size > MOST_ROW and not fixed.micro_batch:
-                break
+    found: list[Candidate] = []
+    for micro in sizes:
+        if micro > 1 and micro * base.block_size > MOST_ROW and not fixed.micro_batch:
+            break
+        for at, level in enumerate(levels):
             one = base.replace(micro_batch=micro, activation_memory=level)
             steps = fixed.accumulation or max(1, round(target / one.replace(accumulation=1).step_tokens))
             item = predict(
@@ -239,8 +242,11 @@ def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: 
             if fixed.memory_reserve and item.memory.total > cluster.gpu.memory * (1 - fixed.memory_reserve):
                 item = dataclasses.replace(item, fits=False, reason=f"leaves less than {fixed.memory_reserve:.0%} free")
             found.append(item)
-            if not item.fits:
+            if item.fits:
+                levels = levels[at:]
                 break
+        else:
+            break
     fitting = [item for item in found if item.fits]
     if fitting:
         return [max(fitting, key=lambda item: item.time.tokens_per_second)]

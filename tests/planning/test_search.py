@@ -40,8 +40,13 @@ def test_states_are_divided_as_the_stage_says() -> None:
     parts = {stage: predict(setup(zero_stage=stage, accumulation=2), cluster).memory.parts for stage in (1, 2, 3)}
     for stage in (1, 2, 3):
         assert parts[stage]["optimizer_states"] == pytest.approx(12 * PARAMETERS / 8, rel=1e-6)
-        assert parts[stage]["weights"] == pytest.approx(2 * PARAMETERS / (8 if stage == 3 else 1), rel=1e-6)
-        assert parts[stage]["gradients"] == pytest.approx(2 * PARAMETERS / (1 if stage == 1 else 8), rel=1e-6)
+        # under stage 3 the norms stay gathered
+        assert parts[stage]["weights"] == pytest.approx(2 * PARAMETERS / (8 if stage == 3 else 1), rel=4e-4)
+    share = 2 * PARAMETERS / 8
+    assert parts[3]["gradients"] == pytest.approx(share, rel=1e-6)
+    # the part of one micro step and that of the last one, with the whole of the parameters at its borders
+    assert 2 * share <= parts[2]["gradients"] < 2.4 * share
+    assert 9 * share <= parts[1]["gradients"] < 9.2 * share  # all of them while it accumulates
     offloaded = predict(setup(zero_stage=2, offload_optimizer=True), cluster)
     assert offloaded.memory.optimizer_states == 0
     assert offloaded.host.steady > 16 * PARAMETERS
