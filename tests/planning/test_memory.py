@@ -39,10 +39,10 @@ def kept(level: str) -> int:
 
 
 def test_each_level_keeps_less_than_the_one_before() -> None:
-    order = ("none", "linear", "linear_16", "mlp", "attention", "full", "every_4")
+    order = ("none", "linear", "mlp", "linear_16", "attention", "full", "every_4")
     sizes = [kept(level) for level in order]
     assert sizes == sorted(sizes, reverse=True)
-    assert len(set(sizes)) == len(sizes) - (kept("linear_16") == kept("mlp"))
+    assert len(set(sizes)) == len(sizes)
     totals = {level: memory_of(setup(level)).total for level in ("full", "full_offload", "full_tiled")}
     assert totals["full_offload"] < totals["full"]
     assert totals["full_tiled"] < totals["full"]
@@ -60,7 +60,7 @@ def test_what_a_layer_keeps_is_what_its_tensors_take() -> None:
     }
     for level, size in by_hand.items():
         last = 2 * shape.hidden  # the last layer's output, which the final norm keeps
-        assert kept(level) == pytest.approx((size * shape.layers + last) * TOKENS, rel=0.01), level
+        assert kept(level) == pytest.approx((size * shape.layers + last) * TOKENS, rel=0.02), level
     between = memory_of(setup("linear_8")).activations
     lean, rich = kept("attention"), kept("linear")
     assert between == pytest.approx(lean + (rich - lean) * 8 / shape.layers, rel=0.001)
