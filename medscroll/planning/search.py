@@ -16,7 +16,7 @@ from medscroll.planning.cluster import Cluster
 from medscroll.planning.compute import count_parameters
 from medscroll.planning.hardware import Catalogue
 from medscroll.planning.host_disk import checkpoint_interval, disk_of, host_of
-from medscroll.planning.memory import error_bound, memory_of, note_of
+from medscroll.planning.memory import memory_fit, memory_of, note_of
 from medscroll.planning.parameters import config_text, trained
 from medscroll.planning.step_time import assumptions, time_of
 
@@ -80,7 +80,7 @@ def predict(
         fits=fits,
         reason=reason,
         binding=binding,
-        error_bound=error_bound(setup),
+        error_bound=memory_fit().error_bound,
         days=days,
         cost=cost,
         checkpoint_seconds=checkpoint_interval(setup, cluster, disk_bandwidth),
@@ -220,33 +220,31 @@ def zero_options(stage: int, hidden: int) -> dict[str, Any]:
 
 
 def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: int | None) -> list[Candidate]:
-    """Over micro batches and recomputation: the fastest that fits, else the smallest.
-
-    Levels are in order of speed, so of each micro batch the first that fits counts; a larger one needs no larger level.
-    """
+    """Over micro batches and recomputation: the fastest that fits, else the smallest."""
     levels = [fixed.activation_memory] if fixed.activation_memory else list(LEVELS)
     sizes = [fixed.micro_batch] if fixed.micro_batch else list(MICRO_BATCHES)
     target = fixed.global_tokens or (
         1 << 20 if base.parameters < 10e9 else 1 << 21 if base.parameters < 40e9 else 1 << 22
     )
     found: list[Candidate] = []
-    for micro in sizes:
-        if micro > 1 and micro * base.block_size > MOST_ROW and not fixed.micro_batch:
-            break
-        for at, level in enumerate(levels):
+    fastest = 0.0
+    for level in levels:
+        for micro in sizes:
+            if micro > 1 and micro * base.block_size > MOST_ROW and not fixed.micro_batch:
+                break
             one = base.replace(micro_batch=micro, activation_memory=level)
             steps = fixed.accumulation or max(1, round(target / one.replace(accumulation=1).step_tokens))
-            item = predict(
-                one.replace(accumulation=steps), cluster, tokens=tokens, disk_bandwidth=fixed.disk_bytes_per_second
-            )
+            one = one.replace(accumulation=steps)
+            time, _ = time_of(one, cluster, trained(one), config_text(one))
+            if time.tokens_per_second <= fastest:
+                continue  # slower than what fits already: its memory need not be known
+            item = predict(one, cluster, tokens=tokens, disk_bandwidth=fixed.disk_bytes_per_second)
             if fixed.memory_reserve and item.memory.total > cluster.gpu.memory * (1 - fixed.memory_reserve):
                 item = dataclasses.replace(item, fits=False, reason=f"leaves less than {fixed.memory_reserve:.0%} free")
             found.append(item)
-            if item.fits:
-                levels = levels[at:]
+            if not item.fits:
                 break
-        else:
-            break
+            fastest = item.time.tokens_per_second
     fitting = [item for item in found if item.fits]
     if fitting:
         return [max(fitting, key=lambda item: item.time.tokens_per_second)]

@@ -214,7 +214,7 @@ def test_bad_input(words: list[str], says: str, capsys: pytest.CaptureFixture[st
     [
         (["--days", "7"], "10.0B tokens in 7 days: yes, cheapest with"),
         (["--days", "0.1"], "10.0B tokens in 0.1 days: no. The fastest takes"),
-        (["--budget", "1000", "--price", "2"], "10.0B tokens in 1,000 USD: no."),
+        (["--budget", "100", "--price", "2"], "10.0B tokens in 100 USD: no."),
         (["--days", "7", "--budget", "1000000"], "10.0B tokens in 7 days and 1,000,000 USD: yes"),
     ],
 )
