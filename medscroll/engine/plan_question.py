@@ -20,7 +20,14 @@ from medscroll.config.training import TrainingArguments
 from medscroll.engine.plan_setup import constraints_of, shape_arguments, weights_of
 from medscroll.errors import CapacityError, ConfigError, UserError
 from medscroll.model.load import check_positions, load_config
-from medscroll.planning.budget import PASSES_WITHOUT_LOSS, Affordable, affordable, parse_tokens, read_sources
+from medscroll.planning.budget import (
+    PASSES_WITHOUT_LOSS,
+    Affordable,
+    affordable,
+    parse_tokens,
+    read_lengths,
+    read_sources,
+)
 from medscroll.planning.calibration import calibrate, default_file, read_pairs
 from medscroll.planning.candidate import Candidate, Constraints
 from medscroll.planning.cluster import Cluster, parse_cluster
@@ -286,18 +293,6 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
     )
     sources = read_sources(flags.data_args.data_dir) if flags.data_args.data_dir else ()
     return question, sources
-
-
-def read_lengths(data_dir: str) -> Any:
-    """Tokens of the training documents of a prepared folder, int64 [documents].
-
-    Raises:
-        UserError: there are none.
-    """
-    from medscroll.packing.store import TokenStore
-
-    read_sources(data_dir)  # names the mistake where there is no prepared data
-    return TokenStore.open(Path(data_dir) / "tokens" / "train").lengths
 
 
 def document_length(given: float | None, lengths: Any, block_size: int) -> tuple[float | None, int]:

@@ -30,7 +30,7 @@ from medscroll.engine.plot import plot_loss
 from medscroll.engine.run_folder import EventLog, environment, write_config, write_json
 from medscroll.engine.step_record import StepRecord
 from medscroll.engine.topology import Topology, training_device
-from medscroll.engine.trainer import BlockTrainer, cursor_at
+from medscroll.engine.trainer import BlockTrainer
 from medscroll.model.activation_levels import Level, parse_level
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
@@ -349,6 +349,7 @@ def monitor_settings(args: TrainingArguments) -> MonitorSettings:
         stall_factor=args.stall_factor,
         abort=args.stall_action == "abort",
         exposed_limit=args.exposed_limit,
+        timeout=float(args.ddp_timeout),
     )
 
 
@@ -392,7 +393,7 @@ def check_resume(resume: Path | None, schedule: ScheduledBlocks, deepspeed: bool
     checkpoint_files.check_ranks(resume, deepspeed, world_size)
     cursor = Cursor.from_json(checkpoint_files.read_json(resume, checkpoint_files.CURSOR))
     step = int(checkpoint_files.read_json(resume, checkpoint_files.MANIFEST)["step"])
-    cursor.verify(cursor_at(schedule, step), where=str(resume))
+    cursor.verify(schedule.cursor(step), where=str(resume))
 
 
 def plain_arguments(args: TrainingArguments) -> dict[str, Any]:

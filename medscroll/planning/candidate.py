@@ -143,6 +143,14 @@ class MemoryBreakdown:
         """Bytes that the GPU must have, context and the allocator's slack included."""
         return sum(self.parts.values())
 
+    def least(self, bound: float) -> float:
+        """Bytes without which the setup cannot run, the plan's relative error `bound` taken off, without any slack."""
+        return self.allocated * (1 - bound) + self.cuda_context
+
+    def most(self, bound: float) -> float:
+        """Bytes with which it runs even if the plan is too low by `bound`."""
+        return self.total + self.allocated * bound
+
     @property
     def largest(self) -> str:
         """The name of the largest part."""

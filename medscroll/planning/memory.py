@@ -36,10 +36,11 @@ class Fit:
 
     Attributes:
         context: bytes outside torch's allocator on one GPU (CUDA context, kernels, cuBLAS handles).
-        communication: further bytes outside it where ranks talk over NCCL.
+        communication: further bytes outside it under DeepSpeed, whose communicators NCCL opens also for one rank.
         workspace: bytes inside it that no operation shows (cuBLAS workspaces).
         slack: share of the allocated peak that the allocator reserves beyond it.
-        error_bound: relative error of the allocated peak that a plan is trusted to.
+        error_bound: relative error of a plan for one GPU, from the runs that were held out.
+        error_bound_ranks: the same for several, where gathered weights and buffers were not measured.
         source: which runs, in words.
     """
 
@@ -48,6 +49,7 @@ class Fit:
     workspace: float
     slack: float
     error_bound: float
+    error_bound_ranks: float
     source: str
 
 
@@ -122,17 +124,23 @@ def memory_of(setup: TrainingSetup) -> MemoryBreakdown:
         communication_buffers=shards.held_buckets + top.buffers,
         live_parameters=top.live,
         optimizer_workspace=top.update + workspace,
-        cuda_context=int(fit.context + (fit.communication if setup.ranks > 1 else 0)),
+        cuda_context=int(fit.context + (fit.communication if setup.ranks > 1 or setup.engine == "deepspeed" else 0)),
         allocator_slack=int(fit.slack * allocated),
         moment=top.name,
         why=_reasons(setup, fit),
     )
 
 
+def error_bound(setup: TrainingSetup) -> float:
+    """Relative error up to which the plan of a setup is trusted."""
+    fit = memory_fit()
+    return fit.error_bound if setup.ranks == 1 else fit.error_bound_ranks
+
+
 def note_of(setup: TrainingSetup) -> tuple[str, ...]:
     """What a reader should know about how memory was predicted."""
     fit = memory_fit()
-    return (f"GPU memory: CUDA context and allocator slack are {fit.source}; a run's own check corrects the rest",)
+    return (f"GPU memory: CUDA context, cuBLAS and the allocator's slack are {fit.source}; the rest is counted",)
 
 
 def _of_region(setup: TrainingSetup, shards: Shards, level: Level, region: str, peak: RegionPeak) -> _Moment:
@@ -165,7 +173,7 @@ def _live_in(found: LiveElements, region: str) -> int:
 def _of_update(setup: TrainingSetup, shards: Shards) -> _Moment:
     """The optimizer's step, with all gradients there."""
     stage = setup.zero_stage if setup.engine == "deepspeed" else 0
-    gradients = shards.whole_gradients if stage == 0 else shards.gradients if stage == 3 else 0
+    gradients = {0: shards.whole_gradients, 3: shards.gradients}.get(stage, shards.reduced)
     return _Moment("optimizer", {}, gradients, 0, 0, shards.update)
 
 
@@ -184,6 +192,6 @@ def _reasons(setup: TrainingSetup, fit: Fit) -> dict[str, str]:
         "recompute_workspace": "one layer at work in the backward pass",
         "live_parameters": "weights that ZeRO-3 has gathered",
         "optimizer_workspace": "the engine's copies of gradients during its step, and cuBLAS",
-        "allocator_slack": f"{fit.slack:.1%} of the allocated bytes, {fit.source}",
-        "cuda_context": fit.source,
+        "allocator_slack": f"{fit.slack:.1%} of the allocated bytes, fitted",
+        "cuda_context": "and NCCL, fitted" if setup.ranks > 1 else "fitted",
     }

@@ -16,7 +16,7 @@ from medscroll.planning.cluster import Cluster
 from medscroll.planning.compute import count_parameters
 from medscroll.planning.hardware import Catalogue
 from medscroll.planning.host_disk import checkpoint_interval, disk_of, host_of
-from medscroll.planning.memory import memory_fit, memory_of, note_of
+from medscroll.planning.memory import error_bound, memory_of, note_of
 from medscroll.planning.parameters import config_text, trained
 from medscroll.planning.step_time import assumptions, time_of
 
@@ -80,7 +80,7 @@ def predict(
         fits=fits,
         reason=reason,
         binding=binding,
-        error_bound=memory_fit().error_bound,
+        error_bound=error_bound(setup),
         days=days,
         cost=cost,
         checkpoint_seconds=checkpoint_interval(setup, cluster, disk_bandwidth),

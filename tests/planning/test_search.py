@@ -41,7 +41,7 @@ def test_states_are_divided_as_the_stage_says() -> None:
     for stage in (1, 2, 3):
         assert parts[stage]["optimizer_states"] == pytest.approx(12 * PARAMETERS / 8, rel=1e-6)
         assert parts[stage]["weights"] == pytest.approx(2 * PARAMETERS / (8 if stage == 3 else 1), rel=1e-3)
-    assert parts[1]["gradients"] >= 2 * PARAMETERS  # whole while they accumulate, and what is being reduced
+    assert parts[2]["gradients"] >= 2 * PARAMETERS / 8  # and the whole of the parameters at the borders of the part
     assert parts[3]["gradients"] == pytest.approx(2 * PARAMETERS / 8, rel=1e-6)
     offloaded = predict(setup(zero_stage=2, offload_optimizer=True), cluster)
     assert offloaded.memory.optimizer_states == 0
