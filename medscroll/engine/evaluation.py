@@ -39,6 +39,7 @@ def evaluate_sums(
     losses_of, sums = TokenLosses(model, head), None
     for inputs in dataloader:
         blocks, targets = inputs.pop("blocks"), inputs.pop("targets")
+        del inputs["row_targets"], inputs["tokens"]
         losses = losses_of(inputs).double()  # [T]
         if sums is None:
             sums = torch.zeros(SUMS + 2 * RANGES, dtype=torch.float64, device=losses.device)

@@ -20,7 +20,7 @@ from medscroll.config.training import TrainingArguments
 from medscroll.engine.plan_setup import constraints_of, shape_arguments, weights_of
 from medscroll.errors import CapacityError, ConfigError, UserError
 from medscroll.model.load import check_positions, load_config
-from medscroll.planning.budget import Affordable, affordable, parse_tokens, read_sources
+from medscroll.planning.budget import Affordable, affordable, parse_tokens, read_lengths, read_sources
 from medscroll.planning.calibration import calibrate, default_file, read_pairs
 from medscroll.planning.candidate import Candidate, Constraints
 from medscroll.planning.cluster import Cluster, parse_cluster
@@ -30,6 +30,7 @@ from medscroll.planning.run_files import command_words, write_run
 from medscroll.planning.search import plan_training
 
 GIB = 2**30
+SHORTEST = 2048  # tokens of a block that is still worth choosing without being asked
 BLOCKS = (4096, 8192, 16384, 32768, 65536, 131072)
 
 
@@ -181,6 +182,8 @@ def answer_question(plan_args: Any, flags: Flags) -> Answer:
     """
     question, sources = make_question(plan_args, flags)
     counts = parse_nodes(plan_args.nodes, question.cluster.nodes) if plan_args.nodes else None
+    if flags.packing.block_size is None:
+        shorten(question, counts)
     if counts is None:
         candidates = question.ask(question.cluster, question.block_size, fewer_nodes=True)
     else:
@@ -200,6 +203,29 @@ def answer_question(plan_args: Any, flags: Flags) -> Answer:
         elif question.tokens is not None:
             answer.candidates, answer.verdicts = within_limits(candidates, plan_args.days, plan_args.budget, question)
     return answer
+
+
+def shorten(question: Question, counts: list[int] | None) -> None:
+    """Without --block_size: the largest block, from the model's positions downwards by halves, that fits anything."""
+    most = question.block_size
+    machines = question.cluster if counts is None else question.cluster.with_nodes(counts[-1])
+    fewer = counts is None
+    size = most
+    while size >= SHORTEST:
+        if question.ask(machines, size, fewer_nodes=fewer)[0].fits:
+            break
+        size //= 2
+    if size == most or size < SHORTEST:
+        return
+    question.block_size = size
+    question.cluster = dataclasses.replace(
+        question.cluster,
+        notes=(
+            *question.cluster.notes,
+            f"--block_size {size}: none was given, and of the model's {most:,} positions this is the longest block "
+            "that fits (halving)",
+        ),
+    )
 
 
 def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ...]]:
@@ -260,18 +286,6 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
     )
     sources = read_sources(flags.data_args.data_dir) if flags.data_args.data_dir else ()
     return question, sources
-
-
-def read_lengths(data_dir: str) -> Any:
-    """Tokens of the training documents of a prepared folder, int64 [documents].
-
-    Raises:
-        UserError: there are none.
-    """
-    from medscroll.packing.store import TokenStore
-
-    read_sources(data_dir)  # names the mistake where there is no prepared data
-    return TokenStore.open(Path(data_dir) / "tokens" / "train").lengths
 
 
 def document_length(given: float | None, lengths: Any, block_size: int) -> tuple[float | None, int]:

@@ -32,36 +32,28 @@ from medscroll.engine.evaluation import by_position, evaluate_sums, metrics_of
 from medscroll.engine.monitoring import RunMonitor
 from medscroll.engine.run_folder import write_json
 from medscroll.engine.step_record import StepRecord
+from medscroll.errors import DataError
 from medscroll.model.borders import is_hybrid, sequence_index
 from medscroll.packing.collate import collate_blocks
-from medscroll.packing.cursor import Cursor
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
 from medscroll.planning.compute import ModelFlops
 
 
 def collate_with_counts(features: list[dict[str, Any]], *, hybrid: bool = False) -> dict[str, Any]:
-    """`collate_blocks`, with the block numbers as a list and the targets counted from the labels, both on the host.
+    """`collate_blocks`, with block numbers, targets counted from the labels, and tokens, all on the host.
 
+    Adds "blocks" (list, one a row), "row_targets" (list, one a row), "targets" (their sum) and "tokens" of the batch.
     A hybrid also gets `seq_idx` (`medscroll.model.borders.sequence_index`).
     """
     batch = collate_blocks(features)
     if hybrid:
         batch["seq_idx"] = sequence_index(batch["cu_seq_lens_q"])
     batch["blocks"] = batch.pop("block_index").tolist()
+    batch["row_targets"] = [int((feature["labels"] != -100).sum()) for feature in features]
     batch["targets"] = int((batch["labels"] != -100).sum())
+    batch["tokens"] = batch["input_ids"].numel()
     return batch
-
-
-def cursor_at(schedule: ScheduledBlocks, step: int) -> Cursor:
-    """Where a run of this schedule stands after `step` optimizer steps."""
-    return Cursor.at_step(
-        plan_digest=schedule.dataset.plan.digest,
-        seed=schedule.seed,
-        num_blocks=schedule.num_blocks,
-        global_batch=schedule.global_batch,
-        step=step,
-    )
 
 
 class BlockTrainer(Trainer):
@@ -133,10 +125,11 @@ class BlockTrainer(Trainer):
     ) -> torch.Tensor:
         """One micro step: note the blocks, forward, backward. Returns the detached loss, a scalar."""
         blocks, targets = inputs.pop("blocks"), inputs.pop("targets")
+        row_targets, tokens = inputs.pop("row_targets"), inputs.pop("tokens")
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._mark("optimizer" if self.accelerator.sync_gradients else "other")
         self.record.add(blocks, targets)
-        self.consumption.record(blocks, targets, epoch=self.schedule.epoch)
+        self.consumption.record(blocks, row_targets, tokens=tokens, epoch=self.schedule.epoch)
         self._micro_blocks = blocks
         return loss
 
@@ -153,6 +146,8 @@ class BlockTrainer(Trainer):
                 batch = next(batches)
             except StopIteration:
                 return
+            except DataError as error:  # a damaged store; a data loader's worker wraps its traceback around it
+                raise DataError(error.what.rpartition("DataError: ")[2], error.where, error.remedy) from None
             finally:
                 self._mark("other")
             yield batch
@@ -226,7 +221,7 @@ class BlockTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         consumption = self.merged_consumption()  # also a barrier: no rank is still writing its shard afterwards
         if self.args.should_save:
-            write_json(folder / checkpoint_files.CURSOR, cursor_at(self.schedule, self.state.global_step).to_json())
+            write_json(folder / checkpoint_files.CURSOR, self.schedule.cursor(self.state.global_step).to_json())
             write_json(folder / checkpoint_files.CONSUMPTION, consumption)
         shares: list[Any] = [None] * self.args.world_size
         if self.args.world_size > 1:

@@ -13,8 +13,8 @@ computed again (Chen et al., arXiv:1604.06174; selective: Korthikanti et al., ar
     LEVEL_offload     the same with the layer inputs in pinned host memory, copied beside the computation
     LEVEL_tiled       the MLP by tiles of tokens (arXiv:2506.13996), computed once more in the backward pass
 
-Cost: names only; nothing heavy is imported. What a level takes is in `activation_estimate`, how it works in
-`recompute`.
+Cost: names only; nothing heavy is imported. What a level takes is in `planning.activation_bytes`, how
+it works in `recompute`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ Cost: 8 bytes a document and part; the plans of the parts.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import xxhash
 
 from medscroll.errors import ConfigError, DataError, UserError
 from medscroll.packing.cuts import Cuts
-from medscroll.packing.job import read_manifest
+from medscroll.packing.job import open_store, read_manifest
 from medscroll.packing.order import seeded_permutation
 from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack
 from medscroll.packing.sources import FLAG, Source, passes
@@ -41,10 +43,11 @@ class DocumentView:
         self._parts = [(store, None if documents is None else np.asarray(documents)) for store, documents in parts]
         lengths = [store.lengths if d is None else store.lengths[d] for store, d in self._parts]
         sizes = [s.document_bytes if d is None else s.document_bytes[d] for s, d in self._parts]
-        self._starts = np.cumsum([0, *map(len, lengths)])  # [parts + 1]
+        self._starts = [0, *itertools.accumulate(map(len, lengths))]  # [parts + 1]
         self.lengths = np.concatenate(lengths) if len(lengths) != 1 else lengths[0]  # int64 [docs]
         self.document_bytes = np.concatenate(sizes) if len(sizes) != 1 else sizes[0]  # int64 [docs]
         self.adds_bos = bool(parts[0][0].adds_bos)
+        self.digest = _data_digest(self._parts)
 
     @property
     def cuts(self) -> Cuts:
@@ -64,14 +67,27 @@ class DocumentView:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """The tokens of one document, uint16 or int32 [length]."""
-        if len(self._parts) == 1:
-            store, documents = self._parts[0]
-        else:
-            index = range(len(self))[index]
-            part = int(np.searchsorted(self._starts, index, "right")) - 1
-            store, documents = self._parts[part]
-            index -= int(self._starts[part])
-        return store[index if documents is None else int(documents[index])]
+        index = range(len(self))[index]
+        return self.tokens(index, 0, int(self.lengths[index]))
+
+    def tokens(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Tokens start..stop-1 of a document, uint16 or int32."""
+        part = bisect_right(self._starts, index) - 1 if len(self._parts) > 1 else 0
+        store, documents = self._parts[part]
+        index -= self._starts[part]
+        return store.tokens(index if documents is None else int(documents[index]), start, stop)
+
+
+def _data_digest(parts: Sequence[tuple[TokenStore, np.ndarray | None]]) -> str:
+    """Of all tokens: that of the store where it is one and whole, else over stores and chosen documents."""
+    if len(parts) == 1 and parts[0][1] is None:
+        return parts[0][0].digest
+    state = xxhash.xxh3_128()
+    for store, documents in parts:
+        state.update(f"{store.digest} {'all' if documents is None else len(documents)}\n".encode())
+        if documents is not None:
+            state.update(np.ascontiguousarray(documents, "<i8").tobytes())
+    return state.hexdigest()
 
 
 def take_cuts(cuts: Any, documents: np.ndarray) -> Cuts:
@@ -116,10 +132,9 @@ class PreparedSources:
         for source in self.sources:
             try:
                 manifests.append(read_manifest(source.folder))
-                self.train.append(TokenStore.open(source.folder / "tokens" / "train"))
-                held_out = source.folder / "tokens" / "validation"
-                if held_out.with_suffix(".idx").exists():
-                    self.validation.append((source, TokenStore.open(held_out)))
+                self.train.append(open_store(source.folder, "train", manifests[-1]))
+                if (source.folder / "tokens" / "validation.idx").exists():
+                    self.validation.append((source, open_store(source.folder, "validation", manifests[-1])))
             except UserError as error:
                 problems.append(error)
         problems += _of_one_tokenizer(self.sources, manifests) if len(manifests) == len(self.sources) else []
@@ -138,6 +153,21 @@ class PreparedSources:
     def folder(self) -> Path:
         """The first folder, whose tokenizer is that of all."""
         return self.sources[0].folder
+
+    @property
+    def vocab_size(self) -> int:
+        """Of the tokenizer, added tokens included."""
+        return max(store.vocab_size for store in self.train)
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known about the stores, to be printed."""
+        old = [source.name for source, store in zip(self.sources, self.train, strict=True) if not store.checked]
+        return [
+            f"NOTE: {name} was prepared by an earlier version without checksums: damaged tokens go unnoticed. "
+            "`medscroll prepare` with the same arguments into another folder adds them."
+            for name in old
+        ]
 
     def training(self, **settings: Any) -> Mixture:
         """The training documents of one epoch and their plan.
@@ -218,17 +248,22 @@ def join(parts: Sequence[PlanPart]) -> PackPlan:
     def together(name: str) -> np.ndarray:
         return np.concatenate([getattr(plan, name) for plan in plans])
 
+    columns = {name: together(name) for name in ("document_lengths", "start", "stop", "context", "level")}
+
+    def of_part(at: int) -> PlanPart:
+        """The part with its columns as views of the joined ones, so that they are held once."""
+        rows = {name: slice(int(pieces[at]), int(pieces[at + 1])) for name in columns}
+        rows["document_lengths"] = slice(int(documents[at]), int(documents[at + 1]))
+        views = {name: column[rows[name]] for name, column in columns.items()}
+        return dataclasses.replace(parts[at], plan=dataclasses.replace(plans[at], **views))
+
     return PackPlan(
         policy=plans[0].policy,
         digest=xxhash.xxh3_128_hexdigest(f"mixture\n{text}".encode()),
-        document_lengths=together("document_lengths"),
         block_offsets=np.concatenate(
             [[0], *(plan.block_offsets[1:] + at for plan, at in zip(plans, pieces, strict=False))]
         ),
         document=np.concatenate([plan.document + at for plan, at in zip(plans, documents, strict=False)]),
-        start=together("start"),
-        stop=together("stop"),
-        context=together("context"),
-        level=together("level"),
-        parts=tuple(parts),
+        parts=tuple(of_part(at) for at in range(len(parts))),
+        **columns,
     )

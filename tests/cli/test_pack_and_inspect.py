@@ -15,7 +15,7 @@ from medscroll.config.arguments import PrepareArguments
 from medscroll.packing.prepare import prepare
 from tests.packing.byte_tokenizer import make_byte_tokenizer
 
-LONG = "Dose one. The patient slept well.\n\n" * 60 + "病情平稳。继续观察！"
+LONG = "".join(f"Dose {n:03d}. The patient slept well.\n\n" for n in range(60)) + "病情平稳。继续观察！"
 SHORT = ["A short note about a cough.", "另一份简短的记录。", "Third: no fever today."]
 
 
@@ -40,7 +40,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pack_compares_block_sizes(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pack_verb.main([str(data_dir), "--block_size", "256,4096", "--json"]) == 0
-    small, large = json.loads(capsys.readouterr().out)["plans"]
+    said = json.loads(capsys.readouterr().out)
+    small, large = said["plans"]
+    assert said["recommended"]["block_size"] in (256, 4096)
+    assert set(said["recommended"]["time"]) == {"256", "4096"}
     assert small["tokens"] == large["tokens"] == small["targets"] + small["documents"]
     assert (small["divided"], large["divided"]) == (1, 0)
     assert sum(small["cut_shares"].values()) == pytest.approx(1)
@@ -51,6 +54,7 @@ def test_pack_compares_block_sizes(data_dir: Path, capsys: pytest.CaptureFixture
     table = capsys.readouterr().out
     assert "4,096" in table
     assert "concatenate and truncate" in table
+    assert "Recommended of these: --block_size" in table
     assert "…" not in table
     assert "\x1b" not in table
 
