@@ -25,7 +25,7 @@ from medscroll.errors import ConfigError, DataError, UserError
 from medscroll.packing.cuts import Cuts
 from medscroll.packing.job import open_store, read_manifest
 from medscroll.packing.order import seeded_permutation
-from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack
+from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack, pack
 from medscroll.packing.sources import FLAG, Source, passes
 from medscroll.packing.store import TokenStore
 
@@ -169,10 +169,11 @@ class PreparedSources:
             for name in old
         ]
 
-    def training(self, **settings: Any) -> Mixture:
+    def training(self, *, keep: bool = True, **settings: Any) -> Mixture:
         """The training documents of one epoch and their plan.
 
         Args:
+            keep: find plans in the folders, and keep new ones there.
             settings: as for `pack`, without `cuts` and `bos`.
         """
         stores = self.train
@@ -189,12 +190,12 @@ class PreparedSources:
             "tokens"
             for source, store, times in zip(self.sources, stores, read, strict=True)
         ]
-        return _mix(parts, lines if read != [1.0] else [], settings)
+        return _mix(parts, lines if read != [1.0] else [], settings, keep)
 
-    def held_out(self, **settings: Any) -> Mixture | None:
+    def held_out(self, *, keep: bool = True, **settings: Any) -> Mixture | None:
         """The validation documents of all folders, each read once, and their plan; None where there are none."""
         parts = [(source, store, 0, None) for source, store in self.validation if len(store)]
-        return _mix(parts, [], settings) if parts else None
+        return _mix(parts, [], settings, keep) if parts else None
 
 
 def _of_one_tokenizer(sources: Sequence[Source], manifests: Sequence[dict[str, Any]]) -> list[UserError]:
@@ -222,12 +223,19 @@ def _choice(store: TokenStore, share: float, number: int, seed: int) -> np.ndarr
 
 
 def _mix(
-    parts: Sequence[tuple[Source, TokenStore, int, np.ndarray | None]], lines: list[str], settings: dict[str, Any]
+    parts: Sequence[tuple[Source, TokenStore, int, np.ndarray | None]],
+    lines: list[str],
+    settings: dict[str, Any],
+    keep: bool,
 ) -> Mixture:
     plans: list[PackPlan] = []
     for source, store, number, documents in parts:
         seeded = settings | {"seed": int(settings.get("seed", 0)) + _PASS_SEEDS * number}
-        plans.append(load_or_pack(DocumentView([(store, documents)]), source.folder / "plans", **seeded))
+        view = DocumentView([(store, documents)])
+        if keep:
+            plans.append(load_or_pack(view, source.folder / "plans", **seeded))
+        else:
+            plans.append(pack(view.lengths, cuts=view.cuts, bos=view.adds_bos, **seeded))
     of_part = [
         PlanPart(source.name, number, store.num_tokens, plan)
         for (source, store, number, _), plan in zip(parts, plans, strict=True)
@@ -254,7 +262,7 @@ def join(parts: Sequence[PlanPart]) -> PackPlan:
         """The part with its columns as views of the joined ones, so that they are held once."""
         rows = {name: slice(int(pieces[at]), int(pieces[at + 1])) for name in columns}
         rows["document_lengths"] = slice(int(documents[at]), int(documents[at + 1]))
-        views = {name: column[rows[name]] for name, column in columns.items()}
+        views: dict[str, Any] = {name: column[rows[name]] for name, column in columns.items()}
         return dataclasses.replace(parts[at], plan=dataclasses.replace(plans[at], **views))
 
     return PackPlan(
