@@ -185,9 +185,13 @@ class PreparedSources:
             chosen = _choice(store, times - whole, whole, int(settings.get("seed", 0)))
             if len(chosen):
                 parts.append((source, store, whole, chosen))
+        counts = dict.fromkeys((source.name for source in self.sources), 0)
+        for source, store, _, documents in parts:
+            counts[source.name] += int(store.lengths[slice(None) if documents is None else documents].sum())
+        total = max(1, sum(counts.values()))
         lines = [
-            f"{source.name}: {times:.4g} passes an epoch, {times * store.num_tokens:,.0f} of {store.num_tokens:,} "
-            "tokens"
+            f"{source.name}: {times:.4g} passes an epoch, {counts[source.name]:,} tokens "
+            f"({counts[source.name] / total:.1%} of the epoch), from a store of {store.num_tokens:,}"
             for source, store, times in zip(self.sources, stores, read, strict=True)
         ]
         return _mix(parts, lines if read != [1.0] else [], settings, keep)
@@ -212,14 +216,26 @@ def _of_one_tokenizer(sources: Sequence[Source], manifests: Sequence[dict[str, A
 
 
 def _choice(store: TokenStore, share: float, number: int, seed: int) -> np.ndarray:
-    """Documents that together come closest to a share of a store's tokens, a seeded choice, ascending, int64 [n]."""
+    """Documents that together make up a share of a store's tokens, a seeded choice, ascending, int64 [n].
+
+    They are taken in drawn order; one that would go beyond the share is passed over, and at the end the first of the
+    others that brings the sum nearer is added. So the sum is off by less than the shortest document
+    that is left out.
+    """
     target = share * store.num_tokens
     order = seeded_permutation(len(store), "mixture", seed, number)
-    running = np.cumsum(store.lengths[order])
-    count = int(np.searchsorted(running, target, "right"))
-    if count < len(order) and running[count] - target < target - (running[count - 1] if count else 0):
-        count += 1
-    return np.sort(order[:count]) if target >= 1 else np.empty(0, np.int64)
+    lengths = store.lengths[order]
+    taken, left, at = np.zeros(len(order), bool), target, 0
+    while left >= 1 and at < len(order):
+        running = np.cumsum(lengths[at:])
+        count = int(np.searchsorted(running, left, "right"))  # the longest run that fits
+        taken[at : at + count] = True
+        left -= float(running[count - 1]) if count else 0.0
+        fitting = np.flatnonzero(lengths[at + count :] <= left)
+        at = at + count + int(fitting[0]) if len(fitting) else len(order)
+    nearer = np.flatnonzero(~taken & (lengths < 2 * left))
+    taken[nearer[:1]] = True
+    return np.sort(order[taken])
 
 
 def _mix(
