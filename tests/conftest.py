@@ -26,6 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shared_dir() -> Path:
     """The folder of real corpora and tokenizers beside the checkout; a clone of the project alone has none."""
     path = ROOT.parent / "shared"
+    if not path.is_dir():  # a worktree one folder deeper
+        path = ROOT.parents[1] / "shared"
     if not (path / "corpora").is_dir():
         pytest.skip("no real corpora: ../shared/corpora is absent beside this checkout")
     return path

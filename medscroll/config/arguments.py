@@ -159,8 +159,9 @@ class PrepareArguments:
     deidentify: str | None = field(
         default=None,
         metadata={
-            "help": "Personal data: replace by typed placeholders, or report only (audit); default: --corpus_config's.",
-            "choices": ["off", "audit", "replace"],
+            "help": "Personal data: off, audit (only report where it is), replace (or true) by typed placeholders; "
+            "default: --corpus_config's (clinical: replace, others: off).",
+            "choices": ["off", "audit", "replace", "true", "false"],
         },
     )
     text_template: str | None = field(

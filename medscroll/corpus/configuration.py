@@ -28,7 +28,25 @@ PRESETS_DIR = Path(__file__).parents[1] / "config" / "data" / "corpus"
 DEFAULT_PRESET = "default"
 # name of the step -> the dataclass of its configuration; in the order in which documents pass through the steps.
 # A step that needs the whole corpus comes after all that do not.
-STEPS: dict[str, str] = {}
+STEPS: dict[str, str] = {
+    # repair and sections come first: what follows reads lines and headings
+    "mojibake": "medscroll.corpus.repair_encoding:MojibakeConfig",
+    "characters": "medscroll.corpus.repair_characters:CharactersConfig",
+    "lost_characters": "medscroll.corpus.repair_classics:LostCharactersConfig",
+    "marks": "medscroll.corpus.repair_classics:MarksConfig",
+    "colons": "medscroll.corpus.repair_classics:ColonsConfig",
+    "page_lines": "medscroll.corpus.repair_pages:PageLinesConfig",
+    "unwrap": "medscroll.corpus.repair_wrap:UnwrapConfig",
+    "repeated_paragraphs": "medscroll.corpus.repair_repeats:RepeatedParagraphsConfig",
+    "copied_paragraphs": "medscroll.corpus.repair_repeats:CopiedParagraphsConfig",
+    "half_width": "medscroll.corpus.repair_characters:HalfWidthConfig",
+    "simplified": "medscroll.corpus.repair_script:SimplifiedConfig",
+    "sections": "medscroll.corpus.sections:SectionsConfig",
+    "deidentify": "medscroll.corpus.deidentify:DeidentifyConfig",
+    "quality": "medscroll.corpus.quality:QualityConfig",
+    "decontaminate": "medscroll.corpus.decontaminate:DecontaminateConfig",
+    "deduplicate": "medscroll.corpus.near_duplicates:DeduplicateConfig",
+}
 
 
 class StepConfig(Protocol):
@@ -52,6 +70,10 @@ class ReadConfig:
     references: bool = field(default=False, metadata={"help": "Write reference lists of articles too."})
     citations: bool = field(default=True, metadata={"help": "Keep marks that point at references, such as [12]."})
     figure_calls: bool = field(default=True, metadata={"help": "Keep marks that point at figures and tables."})
+    html: str = field(
+        default="main",
+        metadata={"help": "Of web pages: main text, or all but scripts.", "choices": ["main", "all"]},
+    )
 
 
 @dataclass
@@ -71,8 +93,20 @@ class CorpusConfig:
     steps: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> tuple[list[Step], list[CorpusStep]]:
-        """(the steps that look at one document, those that need the corpus), of those that are switched on."""
-        built = [config.build() for config in self.steps.values() if config.enabled]
+        """(the steps that look at one document, those that need the corpus), of those that are switched on.
+
+        Raises:
+            ConfigError: with the mistakes of all steps.
+        """
+        built: list[Step | CorpusStep] = []
+        problems: list[UserError] = []
+        for config in self.steps.values():
+            try:
+                built += [config.build()] if config.enabled else []
+            except UserError as error:
+                problems.append(error)
+        if problems:
+            raise ConfigError.collect(problems)
         alone: list[Step] = [step for step in built if not isinstance(step, CorpusStep)]
         return alone, [step for step in built if isinstance(step, CorpusStep)]
 
@@ -159,8 +193,7 @@ def _take(
         specs = {spec.name: spec for spec in field_specs(config_class(name))}
         if isinstance(inner, Entry) and inner.raw is NULL:
             continue
-        # `unwrap: false` is short for `unwrap: {enabled: false}`
-        listed = [Entry("enabled", inner.raw, inner.place)] if isinstance(inner, Entry) else inner
+        listed = _expanded(inner, config_class(name)) if isinstance(inner, Entry) else inner
         for entry in listed:
             if entry.name not in specs:
                 problems.append(_unknown(f"key of the step {name}", entry.name, list(specs), entry.place))
@@ -170,6 +203,14 @@ def _take(
             except ValueError as error:
                 remedy = specs[entry.name].help or None
                 problems.append(ConfigError(f"{name}.{entry.name} {error}", entry.place, remedy))
+
+
+def _expanded(entry: Entry, config: Any) -> list[Entry]:
+    """`unwrap: false` is short for `unwrap: {enabled: false}`, and `deidentify: audit` for its mode, switched on."""
+    short, values = getattr(config, "SHORTHAND", ("", ()))
+    if isinstance(entry.raw, str) and entry.raw in values:
+        return [Entry("enabled", "true", entry.place), Entry(short, entry.raw, entry.place)]
+    return [Entry("enabled", entry.raw, entry.place)]
 
 
 def _unknown(what: str, name: str, known: list[str], place: str | None) -> ConfigError:

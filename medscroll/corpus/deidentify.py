@@ -14,10 +14,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from medscroll.corpus.deid_cells import table_cells
 from medscroll.corpus.deid_dates import date_spans, high_ages, partial_date_spans, shift_of, shifted_dates
+from medscroll.corpus.deid_fields import Fields
 from medscroll.corpus.deid_names_en import ENGLISH_NAME_WORDS, english_names, repeated_english_names
 from medscroll.corpus.deid_names_zh import chinese_names, repeated_names
 from medscroll.corpus.deid_numbers import ENGLISH_WORDS, cued_ids, structured_ids
@@ -44,6 +45,7 @@ _MARK = "deidentified"  # key of the metadata
 class DeidentifyConfig:
     """Keys of the step `deidentify`."""
 
+    SHORTHAND: ClassVar[tuple[str, tuple[str, ...]]] = ("mode", ("replace", "audit"))
     enabled: bool = field(default=False, metadata={"help": "Find identifiers of persons."})
     mode: str = field(
         default="replace", metadata={"help": "replace them by placeholders; audit: only report where they are."}
@@ -68,7 +70,7 @@ class DeidentifyConfig:
             ConfigError: a value that does not exist, or dates are to be shifted without a secret.
         """
         problems = []
-        if self.mode not in ("replace", "true", "audit"):
+        if self.mode not in ("replace", "audit"):
             problems.append(ConfigError(f"deidentify.mode is {self.mode!r}", remedy="give replace or audit"))
         if self.dates not in ("keep", "year", "shift"):
             problems.append(ConfigError(f"deidentify.dates is {self.dates!r}", remedy="give keep, year or shift"))
@@ -146,10 +148,7 @@ def _in_window(text: str, dates: str) -> tuple[list[Span], list[tuple[int, int]]
 
 def placeholders(text: str, spans: Iterable[Span]) -> list[tuple[int, int, str]]:
     """(start, stop, placeholder) of each span; numbers go on after those of placeholders that the text has already."""
-    last: dict[str, int] = {}
-    if "[" in text:
-        for match in _PLACEHOLDER.finditer(text):
-            last[match[1]] = max(last.get(match[1], 0), int(match[2]))
+    last = _last_numbers(text)
     numbers: dict[tuple[str, str], int] = {}
     edits = []
     for span in spans:
@@ -158,6 +157,15 @@ def placeholders(text: str, spans: Iterable[Span]) -> list[tuple[int, int, str]]
             numbers[key] = last[span.kind] = last.get(span.kind, 0) + 1
         edits.append((span.start, span.stop, f"[{span.kind}{numbers[key]}]"))
     return edits
+
+
+def _last_numbers(text: str) -> dict[str, int]:
+    """Kind -> the greatest number of its placeholders in a text."""
+    last: dict[str, int] = {}
+    if "[" in text:
+        for match in _PLACEHOLDER.finditer(text):
+            last[match[1]] = max(last.get(match[1], 0), int(match[2]))
+    return last
 
 
 class Deidentify:
@@ -175,6 +183,10 @@ class Deidentify:
         mark = hashlib.blake2b(self._secret.encode(), digest_size=8).hexdigest() if self._secret else ""
         return repr((sorted(asdict(self._config).items()), mark))
 
+    def _find(self, text: str) -> list[Span]:
+        dates = "keep" if self._config.dates == "shift" else self._config.dates
+        return find_identifiers(text, dates, self._config.skip_kinds)
+
     def apply(self, document: Document, log: StepLog) -> Document | None:
         """The document with placeholders; positions and counts go to the log."""
         config = self._config
@@ -187,7 +199,8 @@ class Deidentify:
             and config.mode != "audit"
             and not (isinstance(before, dict) and before.get("dates") == "shift")
         ):
-            patient = document.metadata.get(config.patient_field) if config.patient_field else None
+            # split_key: a hash of the fields of --split_by, the same for all documents of a patient
+            patient = document.metadata.get(config.patient_field or "split_key")
             days = shift_of(self._secret, str(patient) if patient is not None else document.id)
             moved = list(shifted_dates(fold(document.text), days))
             taken = [(span.start, span.stop) for span in spans] + _protected(document.text)
@@ -205,8 +218,13 @@ class Deidentify:
             )
         if config.mode == "audit":
             return document
-        if spans or moved:
-            edit_text(document, [*placeholders(document.text, spans), *moved])
+        edits = placeholders(document.text, spans)
+        replaced = {document.text[start:stop]: mark for start, stop, mark in edits}
+        if edits or moved:
+            edit_text(document, [*edits, *moved])
+        fields = Fields(self._find, replaced, _last_numbers(document.text))
+        fields.clean(document, (_MARK, "split_key", "quality", "repairs", "encoding", config.patient_field or ""))
+        log.count("in_fields", fields.changed)
         if moved or (isinstance(before, dict) and before.get("dates") == "shift"):
             document.metadata[_MARK] = {"dates": "shift"}
         return document

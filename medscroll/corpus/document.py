@@ -23,11 +23,13 @@ _LANGUAGE_WINDOW = 50_000  # characters looked at from either end
 @dataclass(slots=True)
 class Section:
     """Where a section of a document starts: `start` is a character offset into the text, `level` is 1 for the
-    outermost, `title` its heading (may be empty)."""
+    outermost, `title` its heading (may be empty), `page` the page of the source that it starts on, from 1; 0 where the
+    source has no pages."""
 
     start: int
     level: int
     title: str
+    page: int = 0
 
 
 @dataclass(slots=True)
@@ -61,7 +63,11 @@ class Document:
 
     def to_json(self) -> str:
         """One line of JSON without the line end; metadata that is not Unicode is escaped, not lost."""
-        return json_line(asdict(self))
+        values = asdict(self)
+        for section in values["sections"]:
+            if not section["page"]:
+                del section["page"]
+        return json_line(values)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Document:

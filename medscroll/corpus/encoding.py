@@ -35,6 +35,7 @@ _REMEDY = (
     "convert it to UTF-8 (`iconv -f ENCODING -t UTF-8`); UTF-8, UTF-16 and GB18030 are found by themselves, other "
     "encodings (Big5, Latin-1, Shift-JIS) cannot be told apart safely"
 )
+LONGEST_LINE = 1 << 27  # characters of a line that is a record
 _SAMPLE = 200_000  # bytes that evidence is taken from
 _CHECKED = 20_000  # characters at either end that must look Chinese
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
@@ -42,7 +43,7 @@ _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 # The most frequent characters of modern and of classical Chinese, simplified and traditional: about every fifth
 # character of a Chinese text is one of them.
-_FREQUENT = frozenset(
+FREQUENT_HAN = frozenset(
     "的一是不了在人有我他这中大来上个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然"
     "没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面公同三已老从动两长知样现分其者此则故曰气血水火阴阳脉痛热寒"
     "治病症药服煎钱二四五六七八九十患检查诊疗正常无肿术性炎酸與為這個來時會說學對過發後於無開見經頭長氣陰陽脈熱藥錢"
@@ -80,6 +81,8 @@ def detect_encoding(data: bytes, name: str, *, whole: bool = True) -> tuple[str,
     sample = data[:_SAMPLE]
     if b"\0" in sample:
         guess = _utf16_by_evidence(sample, needs_zero=True)
+        if guess is None and _is_dirty_utf8(data, sample, whole):
+            return "utf-8", 0
         if guess is None:
             raise _binary(name, f"binary: it holds zero bytes, the first at byte {data.index(0)}")
         _check(data, guess, 0, name, whole)
@@ -129,7 +132,7 @@ def looks_chinese(text: str) -> bool:
     chinese = [char for char in foreign if _HAN.match(char)]
     if len(chinese) < 20:
         return True
-    return sum(char in _FREQUENT for char in chinese) >= (0.08 if len(chinese) >= 100 else 0.03) * len(chinese)
+    return sum(char in FREQUENT_HAN for char in chinese) >= (0.08 if len(chinese) >= 100 else 0.03) * len(chinese)
 
 
 def decode_stream(stream: BinaryIO, name: str, *, offset: int = 0, block: int = 1 << 20) -> Iterator[str]:
@@ -176,21 +179,46 @@ def decode_stream(stream: BinaryIO, name: str, *, offset: int = 0, block: int = 
         position += len(data)
 
 
+class LongLine(str):
+    """Stands for a line that is too long to be held: empty, and knows its length.
+
+    Attributes:
+        characters: of the line.
+    """
+
+    characters: int = 0
+
+    @classmethod
+    def of(cls, characters: int) -> LongLine:
+        """The one for a line of so many characters."""
+        line = cls()
+        line.characters = characters
+        return line
+
+
 def decode_lines(stream: BinaryIO, name: str, *, offset: int = 0, block: int = 1 << 20) -> Iterator[str]:
-    """The lines of a stream with their `\\n`, in constant memory; only `\\n` ends a line (not U+2028, not `\\r`)."""
+    """The lines of a stream with their `\\n`; only `\\n` ends a line (not U+2028, not `\\r`).
+
+    Memory is constant: a line of more than `LONGEST_LINE` characters is passed over, and a `LongLine` given for it.
+    """
     rest: list[str] = []
+    held = 0
     for text in decode_stream(stream, name, offset=offset, block=block):
         pieces = text.split("\n")
+        held += len(pieces[0])
+        if held > LONGEST_LINE:
+            rest.clear()
         if len(pieces) == 1:
-            rest.append(text)
+            if held <= LONGEST_LINE:
+                rest.append(text)
             continue
-        yield "".join(rest) + pieces[0] + "\n"
+        yield "".join(rest) + pieces[0] + "\n" if held <= LONGEST_LINE else LongLine.of(held)
+        held = len(pieces[-1])
         for piece in pieces[1:-1]:
             yield piece + "\n"
         rest = [pieces[-1]]
-    last = "".join(rest)
-    if last:
-        yield last
+    if held:
+        yield "".join(rest) if held <= LONGEST_LINE else LongLine.of(held)
 
 
 def _detect_at(data: bytes, name: str, position: int) -> tuple[str, int]:
@@ -229,6 +257,16 @@ def _in_gb2312(char: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _is_dirty_utf8(data: bytes, sample: bytes, whole: bool) -> bool:
+    """Whether data with some zero bytes is UTF-8 text all the same: a few in a thousand, no other control characters.
+
+    The zero bytes are taken out later and counted ("nul").
+    """
+    zeros = sample.count(0)
+    few = zeros <= max(2, len(sample) // 500) and zeros < len(sample) // 4
+    return few and len(_CONTROLS.findall(sample)) - zeros <= zeros and _strict_error(data, "utf-8", whole) is None
 
 
 def _utf16_by_evidence(sample: bytes, *, needs_zero: bool) -> str | None:

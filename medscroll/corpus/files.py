@@ -22,6 +22,9 @@ from medscroll.errors import CapacityError, ConfigError, DataError, EnvironmentE
 
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
 BLOCK = 1 << 20  # bytes a read
+_ZSTD_BLOCK = 8192  # which gives at most 256 MiB at once, whatever was put into the file
+# A compressed file may unpack to the greater of the two, in bytes and as a multiple of its size: text takes 3 to 20.
+EXPANSION_ROOM, EXPANSION = 1 << 30, 250
 _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
@@ -168,7 +171,7 @@ class _ZstdReader(io.RawIOBase):
             data = self._frame.unused_data if self._frame.eof else b""
             if self._frame.eof:
                 self._frame, self._inside = self._new_frame(), False
-            data = data or self._source.read(BLOCK // 8)
+            data = data or self._source.read(_ZSTD_BLOCK)
             if not data:
                 if self._inside:
                     raise EOFError("zstd frame ends early")
@@ -181,17 +184,41 @@ class _ZstdReader(io.RawIOBase):
         return count
 
 
+class _BoundedReader(io.RawIOBase):
+    """Decompressed bytes up to a limit; beyond it the file is taken for one that is made to fill memory or disk."""
+
+    def __init__(self, source: BinaryIO, limit: int, path: Path) -> None:
+        self._source, self._left, self._path = source, limit, path
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._source.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                f"the compressed file unpacks to more than {EXPANSION} times its size", str(self._path),
+                "unpack it yourself if it is what it should be", reason="expands_too_much",
+            )  # fmt: skip
+        buffer[: len(data)] = data
+        return len(data)
+
+
 @contextlib.contextmanager
-def open_source(path: Path, compression: str = "", on_bytes: Callable[[int], None] | None = None) -> Iterator[BinaryIO]:
+def open_source(
+    path: Path, compression: str = "", on_bytes: Callable[[int], None] | None = None, *, bounded: bool = True
+) -> Iterator[BinaryIO]:
     """The decompressed bytes of a source file.
 
     Args:
         path: the file.
         compression: "", "gz" or "zst".
         on_bytes: called with the number of bytes (as stored) after each read.
+        bounded: refuse what unpacks absurdly; false for files that medscroll wrote itself.
 
     Raises:
-        DataError: it cannot be opened, or its compressed data is broken or ends early.
+        DataError: it cannot be opened, or its compressed data is broken, ends early or unpacks absurdly.
     """
     try:
         raw: Any = io.FileIO(path, "r")
@@ -199,15 +226,16 @@ def open_source(path: Path, compression: str = "", on_bytes: Callable[[int], Non
         raise DataError(
             f"cannot read the file: {error.strerror}", str(path), "check its permissions", reason="unreadable"
         ) from error
+    limit = max(EXPANSION_ROOM, EXPANSION * os.fstat(raw.fileno()).st_size) if bounded else 1 << 62
     buffered = io.BufferedReader(_CountingReader(raw, on_bytes) if on_bytes else raw, BLOCK)
     try:
         with buffered:
             if compression == "gz":
                 with gzip.GzipFile(fileobj=buffered, mode="rb") as file:
-                    yield cast(BinaryIO, file)
+                    yield cast(BinaryIO, io.BufferedReader(_BoundedReader(cast(BinaryIO, file), limit, path), BLOCK))
             elif compression == "zst":
                 with io.BufferedReader(_ZstdReader(buffered), BLOCK) as reader:
-                    yield cast(BinaryIO, reader)
+                    yield cast(BinaryIO, io.BufferedReader(_BoundedReader(reader, limit, path), BLOCK))
             else:
                 yield cast(BinaryIO, buffered)
     except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
@@ -271,6 +299,6 @@ class JsonlWriter:
 
 def read_jsonl_zst(path: Path) -> Iterator[bytes]:
     """The lines of a file written by `JsonlWriter`, without their line ends, in constant memory."""
-    with open_source(path, "zst") as stream:
+    with open_source(path, "zst", bounded=False) as stream:
         for line in stream:
             yield line.rstrip(b"\n")

@@ -93,7 +93,7 @@ def apply_decisions(
         for name, sizes in state.shards.items():
             if sizes[0]:
                 jobs.append((pipeline, mine, output_dir, name, state.fingerprint))
-    _clean(output_dir, {name for state in states for name in state.shards})
+    _clean(output_dir, states, pipeline)
     results = run_parallel(_rewrite, jobs, num_workers, output_dir)
     _link_rest(states, output_dir)
     logs = {step.name: StepLog() for step in pipeline.corpus_steps}
@@ -117,7 +117,7 @@ def _split(decisions: Decisions, tasks: Sequence[Task]) -> dict[int, Decisions]:
             firsts.append(part.first_record)
             indexes.append(task.index)
     found: dict[int, Decisions] = {}
-    for attribute in ("drops", "edits"):
+    for attribute in ("drops", "edits", "origins"):
         for identifier, value in getattr(decisions, attribute).items():
             for index in _tasks_of(identifier, ranges) or [task.index for task in tasks]:
                 getattr(found.setdefault(index, Decisions()), attribute)[identifier] = value
@@ -169,8 +169,9 @@ class _FinalShard:
     def __init__(self, pipeline: Pipeline, decided: Sequence[Decisions], output_dir: Path, shard: str) -> None:
         self._chain = list(zip(pipeline.corpus_steps, decided, strict=True))
         self._final = output_dir / "documents" / shard
+        self._audits = {step.name: output_dir / "audit" / step.name / shard for step in pipeline.corpus_steps}
         self._rejects = output_dir / "rejects" / f"{shard.removesuffix('.jsonl.zst')}-corpus.jsonl.zst"
-        self._writers = {"documents": JsonlWriter(self._final)}
+        self._writers = {self._final: JsonlWriter(self._final)}
         self._changed = False
         self.logs = {step.name: StepLog() for step in pipeline.corpus_steps}
         self.totals: dict[str, int] = {"documents": 0, "characters": 0, "utf8_bytes": 0}
@@ -184,33 +185,38 @@ class _FinalShard:
                 break
             log = self.logs[step.name]
             survivor = run_corpus_step(step, survivor, decisions, log)
+            for position in log.positions:
+                self._write(self._audits[step.name], position)
+            log.positions.clear()
             if survivor is None:
                 entry = {"id": document.id, "source": document.source, "step": step.name, "reason": log.reason}
-                self._reject({**entry, "detail": log.detail, "characters": len(text), "text": text})
+                entry = {**entry, "detail": log.detail, "characters": len(text), "text": text}
+                self._write(self._rejects, entry)
         self._changed = self._changed or survivor is None or survivor.text != text
         if survivor is not None:
-            self._writers["documents"].write(survivor.to_json())
+            self._writers[self._final].write(survivor.to_json())
             size = len(survivor.text.encode("utf-8"))
             counts = {"documents": 1, "characters": len(survivor.text), "utf8_bytes": size, f"lang:{survivor.lang}": 1}
             for name, number in counts.items():
                 self.totals[name] = self.totals.get(name, 0) + number
 
-    def _reject(self, entry: dict[str, Any]) -> None:
-        if "rejects" not in self._writers:
-            self._writers["rejects"] = JsonlWriter(self._rejects)
-        self._writers["rejects"].write(json_line(entry))
+    def _write(self, path: Path, entry: dict[str, Any]) -> None:
+        if path not in self._writers:
+            self._writers[path] = JsonlWriter(path)
+        self._writers[path].write(json_line(entry))
 
     def close(self, staged: Path) -> int:
         """Puts the files on disk; returns the bytes of the documents file, 0 where no document is left."""
-        if "rejects" in self._writers:
-            self._writers.pop("rejects").commit()
-        else:
-            self._rejects.unlink(missing_ok=True)
+        for path in (self._rejects, *self._audits.values()):
+            if path in self._writers:
+                self._writers.pop(path).commit()
+            else:
+                path.unlink(missing_ok=True)
         if not self.totals["documents"]:
             self._final.unlink(missing_ok=True)
             return 0
         if self._changed:
-            return self._writers.pop("documents").commit()
+            return self._writers.pop(self._final).commit()
         link(staged, self._final)
         return staged.stat().st_size
 
@@ -223,6 +229,8 @@ class _FinalShard:
 def link(source: Path, target: Path) -> None:
     """A second name for a file, or a copy where the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(source):  # renaming one name of a file to another of it would do nothing
+        return
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
@@ -242,12 +250,30 @@ def _link_rest(states: Sequence[TaskState], output_dir: Path) -> None:
             link(output_dir / STAGED / relative, output_dir / relative)
 
 
-def _clean(output_dir: Path, shards: set[str]) -> None:
-    """Removes final files whose shard is no more, and temporary files of killed runs."""
+def _clean(output_dir: Path, states: Sequence[TaskState], pipeline: Pipeline) -> None:
+    """Removes final files whose shard is no more, private files that no step writes any more, temporary files of
+    killed runs, and states of a run without corpus steps: its documents have been replaced."""
+    shards = {name for state in states for name in state.shards}
+    sidecars = {relative for state in states for relative in state.sidecars}
+    sidecars |= {f"audit/{step.name}/{name}" for step in pipeline.corpus_steps for name in shards}
     for folder in ("documents", *_LINKED):
         for path in [*(output_dir / folder).rglob("[0-9]*.jsonl.zst"), *(output_dir / folder).rglob(".*.tmp")]:
-            if path.name.replace("-corpus.jsonl.zst", ".jsonl.zst") not in shards:
+            known = path.relative_to(output_dir).as_posix() in sidecars or folder in ("documents", "rejects")
+            if not known or path.name.replace("-corpus.jsonl.zst", ".jsonl.zst") not in shards:
                 path.unlink(missing_ok=True)
-    for path in (output_dir / "documents" / ".state").glob("final-*.json"):
+    states_dir = output_dir / "documents" / ".state"
+    for path in states_dir.glob("[0-9]*.json"):
+        path.unlink(missing_ok=True)
+    for path in states_dir.glob("final-*.json"):
         if path.stem.removeprefix("final-") + ".jsonl.zst" not in shards:
             path.unlink(missing_ok=True)
+
+
+def remove_corpus_results(output_dir: Path) -> None:
+    """Removes what corpus steps of an earlier run left, where there are none any more."""
+    for path in [
+        *(output_dir / "rejects").glob("*-corpus.jsonl.zst"),
+        *(output_dir / "documents" / ".state").glob("final-*.json"),
+    ]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(output_dir / STAGED, ignore_errors=True)

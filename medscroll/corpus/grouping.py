@@ -31,6 +31,7 @@ RECORD_FORMATS = ("json", "jsonl", "csv", "parquet")
 FORMAT = "group"
 _BUFFER = 32 << 20  # characters of rows a process holds before it writes
 _EXPANSION = {"gz": 6, "zst": 6, "": 1}
+_PARQUET = 8  # its columns are compressed, and equal values stored once
 
 
 def group_sources(
@@ -51,9 +52,9 @@ def group_sources(
             "there are no records to join: none of the sources is JSON, JSONL, CSV or Parquet",
             "--group_by", "leave --group_by out, or name a source with records",
         )  # fmt: skip
-    size = sum(file.size * _EXPANSION[file.compression] for file in records)
+    size = sum(file.size * (_PARQUET if file.format == "parquet" else _EXPANSION[file.compression]) for file in records)
     buckets = max(1, min(4096, size // BUCKET_BYTES))
-    fingerprint = digest(json.dumps([[(f.id, f.digest) for f in records], repr(options), buckets, 1]))
+    fingerprint = digest(json.dumps([[(f.id, f.digest) for f in records], repr(options), buckets, 2]))
     marker = folder / "done.json"
     try:
         done = json.loads(marker.read_bytes()) == fingerprint

@@ -1,10 +1,11 @@
 """XML files to text: JATS articles (PubMed Central) with their sections, other XML as plain text.
 
 Written are title, abstracts, keywords, body, appendices, glossary, notes and acknowledgements; headings as Markdown
-headings, paragraphs apart by a blank line, tables row by row, figures by their captions. Left out and counted in the
-metadata are the reference list ("references") and formulas and figures that are images only ("images"). Licence,
-article ids, journal, year, authors and copyright are kept for attribution. Parsing is closed: no DTD, no entity is
-resolved, no network. Speed: about 8 MB of XML a second; memory about 10 times the file.
+headings, paragraphs apart by a blank line, tables row by row, figures by their captions, formulas on one line. Left out
+and counted are the reference list (unless `read: {references: true}`), formulas and figures that are images only, and
+the front matter, of which licence, article ids, journal, year, authors and copyright are kept as metadata. Marks that
+point at references and figures stay, unless `citations` or `figure_calls` are false (`jats_calls`). Parsing is closed:
+no DTD, no entity is resolved, no network. Speed: about 8 MB of XML a second; memory about 10 times the file.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from lxml import etree
 
 from medscroll.corpus.document import Section
 from medscroll.corpus.encoding import decode, name_binary
+from medscroll.corpus.jats_calls import count_left_out, drop_calls
 from medscroll.corpus.jats_inline import collapse, inline_text, local_name
 from medscroll.corpus.jats_text import ArticleText
+from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.record import Record
 from medscroll.errors import DataError
 
@@ -29,16 +32,24 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _HUGE = 8 << 20  # bytes, from which on the parser's limit on one text node is lifted
 
 
-def read_xml(data: bytes, name: str) -> Iterator[Record]:
+def read_xml(data: bytes, name: str, options: ReadOptions | None = None) -> Iterator[Record]:
     """The record of an XML file; one for each article where it holds several (numbered from 1).
 
     Args:
         data: the file.
         name: its path, for errors.
+        options: what of an article is written; None for the defaults.
 
     Raises:
-        DataError: broken XML (with the line), binary or undecodable.
+        DataError: broken XML (with the line), nested absurdly, binary or undecodable.
     """
+    try:
+        yield from _read(data, name, options or ReadOptions())
+    except RecursionError:
+        raise DataError("elements are nested too deeply", name, "repair the file", reason="nested_too_deeply") from None
+
+
+def _read(data: bytes, name: str, options: ReadOptions) -> Iterator[Record]:
     if not data.strip():
         yield Record(0, reason="empty", detail=f"{len(data)} bytes")
         return
@@ -47,10 +58,10 @@ def read_xml(data: bytes, name: str) -> Iterator[Record]:
     if not articles or not _is_jats(articles[0]):
         yield _plain(root)
     elif len(articles) == 1:
-        yield article_record(articles[0])
+        yield article_record(articles[0], 0, options)
     else:
         for number, article in enumerate(articles, 1):
-            yield article_record(article, number)
+            yield article_record(article, number, options)
 
 
 def _parse(data: bytes, name: str) -> Any:
@@ -95,14 +106,32 @@ def _is_jats(element: Any) -> bool:
     return any(local_name(child) in ("front", "body", "front-stub") for child in element)
 
 
-def article_record(article: Any, number: int = 0) -> Record:
-    """The record of one JATS <article> element."""
-    writer = ArticleText()
+def article_record(article: Any, number: int, options: ReadOptions) -> Record:
+    """The record of one JATS <article> element; the element is changed where marks are dropped."""
+    counts = count_left_out(article, references=options.references)
+    if not (options.citations and options.figure_calls):
+        counts |= drop_calls(article, citations=not options.citations, figures=not options.figure_calls)
+    writer = ArticleText(options.references)
     meta = _first(article, "front/article-meta")
     title = _first(meta, "title-group/article-title")
     title_text = collapse(inline_text(title, frozenset({"xref", "fn"}))) if title is not None else ""
     if title_text:
         writer.heading(title_text, 1)
+    _write_parts(writer, article, meta)
+    licence, metadata = _metadata(article, meta)
+    if writer.references:
+        metadata["references"] = writer.references
+        if not options.references:
+            counts["jats_references"] = writer.references
+    if writer.images:
+        metadata["images"] = writer.images
+        counts["jats_images"] = writer.images
+    text, sections = writer.finish()
+    return Record(number, text, title_text or None, licence, metadata, sections, counts=counts)
+
+
+def _write_parts(writer: ArticleText, article: Any, meta: Any) -> None:
+    """Abstracts and keywords, then body, back matter, notes and what comes inside the article."""
     for element in meta if meta is not None else []:
         name = local_name(element)
         if name in ("abstract", "trans-abstract"):
@@ -118,14 +147,7 @@ def article_record(article: Any, number: int = 0) -> Record:
         elif name == "front":
             for note in element:
                 if local_name(note) == "notes":
-                    writer.blocks(note, 2)
-    licence, metadata = _metadata(article, meta)
-    if writer.references:
-        metadata["references"] = writer.references
-    if writer.images:
-        metadata["images"] = writer.images
-    text, sections = writer.finish()
-    return Record(number, text, title_text or None, licence, metadata, sections)
+                    writer.notes(note)
 
 
 def _metadata(article: Any, meta: Any) -> tuple[str | None, dict[str, Any]]:

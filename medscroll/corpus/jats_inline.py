@@ -23,9 +23,7 @@ _SPACE = re.compile(r"[ \t\r\n\f\v]+")
 _CITATION = re.compile(r"\d{1,3}(?:\s*[,;–−-]\s*\d{1,3})*")
 _MATHML = "{http://www.w3.org/1998/Math/MathML}"
 # Left out of running text: they are printed elsewhere or are machine data.
-_SILENT = frozenset(
-    {"object-id", "tex-math", "inline-graphic", "graphic", "alt-text", "long-desc", "index-term", "target", "x"}
-)
+_SILENT = frozenset({"object-id", "inline-graphic", "graphic", "alt-text", "long-desc", "index-term", "target", "x"})
 _BREAKS = frozenset({"break", "hr"})
 
 
@@ -137,17 +135,20 @@ def alternatives_text(element: Any, skip: frozenset[str] = frozenset()) -> str:
     """The first form of an <alternatives> that has text; TeX where there is no other."""
     for child in element:
         name = local_name(child)
-        text = math_text(child) if name == "math" else "" if name in _SILENT else inline_text(child, skip)
+        if name in _SILENT or name == "tex-math":
+            continue
+        text = math_text(child) if name == "math" else inline_text(child, skip)
         if text.strip():
             return text
     for child in element:
         if local_name(child) == "tex-math":
-            return _tex(child.text or "")
+            return tex_text(child)
     return ""
 
 
-def _tex(source: str) -> str:
-    """The body of a TeX formula without its document frame."""
+def tex_text(element: Any) -> str:
+    """The body of a <tex-math> without its document frame."""
+    source = inline_text(element)
     match = re.search(r"\\begin\{document\}(.*?)\\end\{document\}", source, re.DOTALL)
     return collapse(match.group(1) if match else source)
 
@@ -180,6 +181,7 @@ _WRITERS: dict[str, Callable[[Any, frozenset[str]], str]] = {
     "sub": lambda element, skip: subscript(inline_text(element, skip)),
     "math": lambda element, skip: math_text(element),
     "alternatives": alternatives_text,
+    "tex-math": lambda element, skip: f" {tex_text(element)} ",
 }
 _MATH_ENDS = {"mspace": " ", "mtr": "; ", "mtd": " "}
 _MATH_LAYOUTS: dict[tuple[str, int], Callable[[list[str]], str]] = {  # (element, number of parts in it)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from medscroll.corpus.document import Section
+from medscroll.corpus.builder import TextBuilder
+from medscroll.corpus.jats_calls import tidy
 from medscroll.corpus.jats_inline import (
     alternatives_text,
     append_child,
@@ -28,49 +29,30 @@ _HEADED = {"ack": "Acknowledgements", "app": "Appendix", "glossary": "", "notes"
 _SILENT = frozenset({"graphic", "object-id", "alt-text", "long-desc", "permissions", "attrib-id", "sec-meta"})
 
 
-class ArticleText:
-    """Blocks of text, apart by a blank line, and the sections that start among them.
+class ArticleText(TextBuilder):
+    """The blocks and sections of an article.
+
+    Args:
+        write_references: whether reference lists are written.
 
     Attributes:
-        references: entries of reference lists, which are not written.
+        references: entries of reference lists.
         images: formulas, tables and figures that are there as images only.
     """
 
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._length = 0
-        self._sections: list[Section] = []
-        self._untitled: int | None = None  # level of a section without a title, which starts with the next block
+    def __init__(self, write_references: bool = False) -> None:
+        super().__init__()
+        self._write_references = write_references
         self.references = 0
         self.images = 0
 
-    def finish(self) -> tuple[str, list[Section]]:
-        """(the text, its sections)."""
-        return "".join(self._parts), self._sections
-
-    def block(self, text: str) -> None:
-        """Adds a block; an empty one is nothing."""
-        if not text.strip():
-            return
-        if self._parts:
-            self._parts.append("\n\n")
-            self._length += 2
-        if self._untitled is not None:
-            self._sections.append(Section(self._length, self._untitled, ""))
-            self._untitled = None
-        self._parts.append(text)
-        self._length += len(text)
+    def block(self, text: str, gap: str = "\n\n") -> None:
+        """As for any document; what is left of dropped marks is tidied."""
+        super().block(tidy(text), gap)
 
     def heading(self, title: str, level: int) -> None:
-        """Starts a section; its title becomes a Markdown heading."""
-        self._untitled = None
-        title = collapse(title)
-        if not title:
-            self._untitled = level
-            return
-        start = self._length + (2 if self._parts else 0)
-        self._sections.append(Section(start, level, title))
-        self.block(f"{'#' * min(level, 6)} {title}")
+        """As for any document; what is left of dropped marks is tidied."""
+        super().heading(tidy(title), level)
 
     def abstract(self, element: Any) -> None:
         """An <abstract> or <trans-abstract>."""
@@ -86,6 +68,10 @@ class ArticleText:
         label = collapse(inline_text(title)).rstrip(":") if title is not None else "Keywords"
         if words:
             self.block(f"{label or 'Keywords'}: {'; '.join(words)}")
+
+    def notes(self, element: Any) -> None:
+        """A <notes> of the front matter."""
+        self._section(element, 2)
 
     def sub_article(self, element: Any) -> None:
         """A reply, translation or review that comes inside an article: a section of its own."""
@@ -164,8 +150,12 @@ class ArticleText:
 
     def _references(self, element: Any, level: int) -> None:
         self.references += sum(1 for _ in element.iter("{*}ref"))
+        if self._write_references:
+            title = element.find("{*}title")
+            self.heading(inline_text(title) if title is not None else "References", level)
+            self.block("\n".join(filter(None, (reference_line(ref) for ref in element.iterfind("{*}ref")))))
         for child in element:  # notes among the references are text
-            if local_name(child) in ("p", "sec"):
+            if local_name(child) in ("p", "sec") or (self._write_references and local_name(child) == "ref-list"):
                 self._block_element(child, local_name(child), level)
 
     def _caption(self, element: Any) -> str:
@@ -298,6 +288,29 @@ class ArticleText:
 
     def _footnote(self, element: Any, level: int) -> None:
         self.block(_labelled(element))
+
+
+def reference_line(reference: Any) -> str:
+    """An entry of a reference list on one line: its label, then the citation as printed or put together."""
+    parts = []
+    for child in reference:
+        name = local_name(child)
+        if name in ("element-citation", "nlm-citation"):
+            parts.append(". ".join(filter(None, (_cited(part) for part in child))))
+        elif name:
+            parts.append(collapse(inline_text(child)))
+    return " ".join(part for part in parts if part)
+
+
+def _cited(element: Any) -> str:
+    """A part of a citation that is given as data."""
+    name = local_name(element)
+    if name in ("person-group", "name-alternatives"):
+        return ", ".join(filter(None, (_cited(child) for child in element)))
+    if name in ("name", "string-name"):
+        words = " ".join(filter(None, (collapse(inline_text(child)) for child in element)))
+        return words or collapse(inline_text(element))
+    return collapse(inline_text(element)) if name else ""
 
 
 def _labelled(element: Any) -> str:

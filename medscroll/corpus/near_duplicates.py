@@ -110,8 +110,8 @@ class Deduplicate:
                 parts.close()
 
     def _sections(self, document: Document) -> Iterator[tuple[int, int]]:
-        starts = [section.start for section in document.sections]
-        for start, stop in zip(starts, [*starts[1:], len(document.text)], strict=True):
+        borders = [*(section.start for section in document.sections), len(document.text)]
+        for start, stop in pairwise(borders):
             if stop - start >= self._config.least_section:
                 yield start, stop
 
@@ -122,10 +122,15 @@ class Deduplicate:
         for unit, drop in self._copies(Table(folders, _DOCUMENTS), log, _DOCUMENTS, decisions):
             decisions.drops[unit[0]] = drop
         if self._config.sections:
-            for (identifier, start, length), _ in self._copies(Table(folders, _SECTIONS), log, _SECTIONS, decisions):
-                decisions.edits.setdefault(identifier, []).append((start, start + length))
-        for ranges in decisions.edits.values():
-            ranges.sort()
+            found: dict[str, list[tuple[int, int, str]]] = {}
+            for (identifier, start, length), (_, detail) in self._copies(
+                Table(folders, _SECTIONS), log, _SECTIONS, decisions
+            ):
+                found.setdefault(identifier, []).append((start, start + length, detail))
+            for identifier, ranges in found.items():
+                ranges.sort()
+                decisions.edits[identifier] = [(start, stop) for start, stop, _ in ranges]
+                decisions.origins[identifier] = [detail for _, _, detail in ranges]
         return decisions
 
     def _copies(

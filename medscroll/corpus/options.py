@@ -18,6 +18,7 @@ class ReadOptions:
         references: write reference lists of articles too.
         citations: keep the marks in the text that point at references, such as [12].
         figure_calls: keep the marks in the text that point at figures and tables, such as Fig. 2.
+        html: "main" for the main text of web pages, "all" for navigation, headers and footers too.
         tolerant: a source or record that cannot be read is named among the rejects; otherwise it is an error.
     """
 
@@ -29,6 +30,7 @@ class ReadOptions:
     references: bool = False
     citations: bool = True
     figure_calls: bool = True
+    html: str = "main"
     tolerant: bool = False
 
     @property

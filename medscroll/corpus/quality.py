@@ -23,7 +23,8 @@ from medscroll.errors import ConfigError
 
 WINDOW = 20_000  # characters of one window
 WINDOWS = 10
-_PLACEHOLDER = re.compile(r"\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|_{3,}")
+# what stands for text that was taken out, or lost by print (□), is no rubbish
+_PLACEHOLDER = re.compile(r"□+|\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|_{3,}")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _BROKEN = re.compile(r"[\ufffd\ue000-\uf8ff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")

@@ -12,7 +12,6 @@ import datetime
 import json
 import shutil
 import string
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,11 @@ from typing import Any
 
 import xxhash
 
-from medscroll.corpus.encoding import decode, decode_lines
+from medscroll.corpus import encoding
+from medscroll.corpus.encoding import LongLine, decode, decode_lines
 from medscroll.corpus.files import open_source
+from medscroll.corpus.ocr_blocks import recognised_by
+from medscroll.corpus.ocr_reader import read_recognised
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.record import OnBytes, Record, failure_detail, read_whole
 from medscroll.corpus.shards import Part
@@ -34,6 +36,7 @@ _TITLE_FIELDS = ("title", "标题")
 _LICENCE_FIELDS = ("licence", "license")
 SPLIT_KEY = "split_key"  # of the metadata: documents of one key stay on one side of the split
 _TEMPLATE_REMEDY = "write fields in braces, such as '{title}\\n{note}'; a brace of the text itself is doubled"
+_DEEPEST = 64  # levels of objects in a record
 _BATCH_ROWS = 64  # of Parquet; a row may be a whole book
 
 
@@ -46,6 +49,7 @@ class Row:
         values: the fields; a bare string where the record is one; None where the record is broken.
         error: what is wrong with a broken one.
         left_out: columns of kinds that are not read.
+        record: where the file is a document of another kind (recognised pages), that.
     """
 
     number: int
@@ -53,23 +57,27 @@ class Row:
     where: str
     error: DataError | None = None
     left_out: list[str] = field(default_factory=list)
+    record: Record | None = None
 
 
 def read_records(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Record]:
     """The records of one range of a JSON, JSONL, CSV or Parquet file; a file without any gives one reject."""
-    count = 0
+    count = good = 0
     for row in read_rows(part, options, on_bytes):
         count += 1
         try:
             if row.error is not None:
                 raise row.error
-            record = make_record(row, options)
+            record = row.record or make_record(row, options)
         except DataError as error:
-            # A field that does not exist is a mistake of the command and of every record, not of this one.
-            if not options.tolerant or error.reason == "no_such_field":
+            # A field that no record has is a mistake of the command, and not of this record.
+            of_command = error.reason == "no_such_field" and not good and part.first_record == 1
+            if not options.tolerant or of_command:
                 raise
             detail = failure_detail(error, part.file.path)
             record = Record(row.number, reason=error.reason or "broken_record", detail=detail)
+        else:
+            good += 1
         yield record
     if count == 0 and part.first_record == 1 and part.stop is None:
         yield Record(0, reason="empty", detail="no records")
@@ -158,6 +166,10 @@ def make_record(row: Row, options: ReadOptions) -> Record:
         return Record(row.number, values)
     if not isinstance(values, dict):
         raise DataError(f"the record is a {_kind(values)}, not an object with fields", where, 'write {"text": "..."}')
+    if _is_too_deep(values):
+        raise DataError(
+            f"fields are nested more than {_DEEPEST} deep", where, "flatten the record", reason="nested_too_deeply"
+        )
     metadata = {key: value for key, value in values.items() if value is not None}
     if options.text_template is not None:
         used = template_fields(options.text_template)
@@ -180,6 +192,19 @@ def make_record(row: Row, options: ReadOptions) -> Record:
     if options.split_by:
         metadata[SPLIT_KEY] = key_of(row, options.split_by)
     return Record(row.number, text, title=title or None, licence=licence or None, metadata=metadata)
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether lists and objects are nested too deeply to be copied and written safely."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]  # fmt: skip
+        if not level:
+            return False
+    return True
 
 
 def key_of(row: Row, names: Sequence[str]) -> str:
@@ -207,9 +232,12 @@ def _read_jsonl(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator
             stream.seek(part.start)
         source: Any = stream if part.stop is None else _Limited(stream, part.stop - part.start)
         for number, line in enumerate(decode_lines(source, path, offset=part.start), part.first_record):
+            where = f"{path}, line {number}"
+            if isinstance(line, LongLine):
+                yield Row(number, None, where, _too_long(line, where))
+                continue
             if not line.strip():
                 continue
-            where = f"{path}, line {number}"
             try:
                 values = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -229,6 +257,13 @@ class _Limited:
         data: bytes = self._stream.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(data)
         return data
+
+
+def _too_long(line: LongLine, where: str) -> DataError:
+    return DataError(
+        f"the line has {line.characters:,} characters, more than {encoding.LONGEST_LINE:,}", where, "divide the record",
+        reason="too_large",
+    )  # fmt: skip
 
 
 def _broken_json(error: Exception, path: str, line: int) -> DataError:
@@ -252,6 +287,10 @@ def _read_json(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[
     except (ValueError, RecursionError) as error:
         raise _broken_json(error, path, 1) from None
     del text
+    if options.text_field is None and options.text_template is None and recognised_by(values):
+        record = read_recognised([values], path, references=options.references)
+        yield Row(0, None, path, record=record)
+        return
     records = values if isinstance(values, list) else [values]
     if isinstance(values, dict) and isinstance(values.get("data"), list) and options.text_field != "data":
         records = values["data"]
@@ -264,6 +303,8 @@ def _has_record_a_line(part: Part) -> bool:
     objects = 0
     with open_source(Path(part.file.path), part.file.compression) as stream:
         for line in decode_lines(stream, part.file.path):
+            if isinstance(line, LongLine) or (line.strip() and line[0] != "{"):
+                return False
             if not line.strip():
                 continue
             if line[0] != "{" or line.rstrip()[-1] != "}":
@@ -279,9 +320,9 @@ def _has_record_a_line(part: Part) -> bool:
 
 def _read_csv(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Row]:
     path = part.file.path
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(encoding.LONGEST_LINE)
     with open_source(Path(path), part.file.compression, on_bytes) as stream:
-        lines = decode_lines(stream, path)
+        lines = _short_lines(decode_lines(stream, path), path)
         first = next((line for line in lines if line.strip()), None)
         if first is None:
             return
@@ -315,6 +356,14 @@ def _read_csv(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[R
             raise DataError(
                 f"broken CSV: {error}", f"{path}, line {rows.line_num}", "close the quotes, or double those inside"
             ) from None
+
+
+def _short_lines(lines: Iterator[str], path: str) -> Iterator[str]:
+    """The lines of a CSV file; an absurdly long one ends it, since the rows after it cannot be told apart safely."""
+    for number, line in enumerate(lines, 1):
+        if isinstance(line, LongLine):
+            raise _too_long(line, f"{path}, line {number}")
+        yield line
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -366,12 +415,13 @@ def _read_parquet(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterat
                     values = {key: _json_value(value) for key, value in row.items()}
                     yield Row(number, values, f"{path}, row {number}", left_out=left_out)
                     number += 1
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise DataError(
-                "the Parquet file is broken, or of a kind that cannot be read", path, "write it again, or copy it again"
-            ) from error
+                f"the Parquet file is broken, or of a kind that cannot be read ({type(error).__name__})", path,
+                "write it again, or copy it again", reason="broken_parquet",
+            ) from None  # fmt: skip
 
 
 def _rows(file: Any, groups: list[int]) -> int:

@@ -17,9 +17,8 @@ from medscroll.corpus.shards import Part
 from medscroll.corpus.sources import SourceFile
 from medscroll.errors import DataError
 
-MAX_DOCUMENT_BYTES = 1 << 30
+MAX_DOCUMENT_BYTES = 1 << 29
 FILE_FAILED = 1 << 62  # number of the record that stands for the rest of a file that cannot be read
-_EXPANSION_ROOM, _EXPANSION = 64 << 20, 200  # a compressed file may unpack to the greater of room and factor
 
 OnBytes = Callable[[int], None]
 
@@ -34,6 +33,7 @@ class Record:
         sections: where the format states them (offsets into `text`); None to look for headings in the text.
         reason, detail: set for a record that is no document, such as "empty".
         id: of the document, where it is not made of the path and the number.
+        counts: what the reader left out or changed, by stable name; added to the ledger under "read".
     """
 
     number: int
@@ -45,6 +45,7 @@ class Record:
     reason: str = ""
     detail: str = ""
     id: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
@@ -53,14 +54,16 @@ def read_whole(part: Part, on_bytes: OnBytes, limit: int = MAX_DOCUMENT_BYTES) -
     Raises:
         DataError: more than `limit` bytes.
     """
-    with open_source(Path(part.file.path), part.file.compression, on_bytes) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+    data = b""
+    if part.file.compression or part.file.pages or part.file.size <= limit:
+        with open_source(Path(part.file.path), part.file.compression, on_bytes) as stream:
+            data = stream.read(limit + 1)
+    if len(data) > limit or (part.file.size > limit and not data):
         raise DataError(
             f"the file is larger than {limit >> 20} MiB and would be read whole",
             part.file.path,
-            "write one record a line into a .jsonl file, which is read piece by piece",
-        )
+            "write one record a line into a .jsonl file, which is read piece by piece", reason="too_large",
+        )  # fmt: skip
     return data
 
 
@@ -69,10 +72,11 @@ def check_unchanged(file: SourceFile) -> None:
     if file.format == "group":  # was put together from files that are named by their hashes
         return
     try:
-        status = os.stat(file.path)
+        stats = [os.stat(path) for path in file.pages or [file.path]]
     except OSError as error:
         raise DataError(f"the file cannot be read any more: {error.strerror}", file.path, reason="unreadable") from None
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    size, changed = sum(status.st_size for status in stats), max(status.st_mtime_ns for status in stats)
+    if (size, changed) != (file.size, file.mtime_ns):
         raise DataError(
             "the file changed while it was being read", file.path, "run again when nothing writes to it",
             reason="changed_while_read",

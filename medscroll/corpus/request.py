@@ -12,8 +12,6 @@ from medscroll.corpus.pipeline import Pipeline
 from medscroll.corpus.readers_records import template_fields
 from medscroll.errors import ConfigError, UserError
 
-DEIDENTIFY = ("off", "audit", "replace")
-
 
 @dataclass(frozen=True)
 class CorpusRequest:
@@ -48,11 +46,12 @@ class CorpusRequest:
         Raises:
             ConfigError: with every mistake.
         """
-        overrides = {}
-        if self.deidentify == "off":
+        overrides: dict[str, dict[str, Any]] = {}
+        if self.deidentify in ("off", "false"):
             overrides["deidentify"] = {"enabled": False}
         elif self.deidentify is not None:
-            overrides["deidentify"] = {"enabled": True, "mode": self.deidentify}
+            mode = "replace" if self.deidentify == "true" else self.deidentify
+            overrides["deidentify"] = {"enabled": True, "mode": mode}
         return load_corpus_config(self.corpus_config, **overrides)
 
     def pipeline(self) -> Pipeline:

@@ -15,7 +15,7 @@ import xxhash
 
 from medscroll.corpus.sources import SourceFile
 
-READER_VERSION = 1  # part of every fingerprint: raise it when a reader changes what it makes of a file
+READER_VERSION = 2  # part of every fingerprint: raise it when a reader changes what it makes of a file
 TASK_BYTES = 16 << 20  # of sources a task, for a large corpus
 TASK_BYTES_LEAST = 1 << 20  # for a small one, so that it too is read in parallel
 TASK_FILES = 1024

@@ -19,15 +19,17 @@ from typing import Any
 import xxhash
 
 from medscroll.corpus.files import atomic_file, open_source, split_suffixes
+from medscroll.corpus.sources_recognised import bundle_pages
 from medscroll.errors import DataError
 
 FORMATS = {
     ".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown", ".json": "json",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".xml": "xml", ".nxml": "xml",
+    ".html": "html", ".htm": "html", ".xhtml": "html", ".pdf": "pdf",
 }  # fmt: skip
-FORMAT_LIST = ".txt .md .json .jsonl .csv .parquet .xml .nxml, each also .gz and .zst"
+FORMAT_LIST = ".txt .md .json .jsonl .csv .parquet .xml .nxml .html .pdf, each also .gz and .zst"
 RANGE_BYTES = 16 << 20  # of a JSONL or Parquet file, from which on it is divided
-_SCAN_VERSION = 1
+_SCAN_VERSION = 2
 
 
 @dataclass(slots=True)
@@ -37,10 +39,12 @@ class SourceFile:
     Attributes:
         id: path relative to the source root, `/`-separated, unique within the corpus.
         path: where it is now.
-        format: "text", "markdown", "json", "jsonl", "csv", "parquet" or "xml".
+        format: "text", "markdown", "json", "jsonl", "csv", "parquet", "xml", "html", "pdf" or
+            "pages" (what PaddleOCR wrote of each page of a document).
         compression: "", "gz" or "zst".
         size: bytes as stored. mtime_ns: modification time.
         digest: xxh3_128 of the stored bytes; "" until scanned.
+        pages: paths of the files of a document that is written as one file a page, in order; `path` is the first.
         ranges: (first byte, first record number) of each independently readable range; [(0, 1)] if undivided.
     """
 
@@ -52,6 +56,7 @@ class SourceFile:
     mtime_ns: int
     digest: str = ""
     ranges: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
+    pages: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -94,7 +99,14 @@ def find_sources(sources: Sequence[Path], *, exclude: Iterable[Path] = ()) -> tu
         kinds = f" ({count} files of other kinds are there)" if count else ""
         raise DataError(f"no file that can be read{kinds}", names, f"readable are {FORMAT_LIST}")
     ids = _unique_ids(list(found.values()))
-    files = [_stat(identifier, path) for identifier, (_, path) in zip(ids, found.values(), strict=True)]
+    named = [(identifier, path) for identifier, (_, path) in zip(ids, found.values(), strict=True)]
+    named, bundles, superseded = bundle_pages(named)
+    skipped += [Skipped(identifier, "superseded", f"read from {by}") for identifier, by in superseded]
+    files = [_stat(identifier, path) for identifier, path in named]
+    for identifier, paths in bundles:
+        stats = [path.stat() for path in paths]
+        size, changed = sum(status.st_size for status in stats), max(status.st_mtime_ns for status in stats)
+        files.append(SourceFile(identifier, str(paths[0]), "pages", "", size, changed, pages=[str(p) for p in paths]))
     return sorted(files, key=lambda file: file.id), sorted(skipped, key=lambda skip: skip.id)
 
 
@@ -112,24 +124,39 @@ def _walk(root: Path, folder: Path, excluded: set[str], skipped: list[Skipped]) 
         try:
             entries = sorted(current.iterdir())
         except OSError as error:
-            raise DataError(
-                f"cannot read the folder: {error.strerror}", str(current), "check its permissions"
-            ) from error
+            if current == root:
+                raise DataError(
+                    f"cannot read the folder: {error.strerror}", str(current), "check its permissions"
+                ) from error
+            name = current.relative_to(root).as_posix()
+            skipped.append(Skipped(name, "unreadable", f"folder: {error.strerror or 'error of the file system'}"))
+            continue
         for entry in entries:
             name = entry.relative_to(root).as_posix()
             if entry.name.startswith(".medscroll"):
                 continue  # written by medscroll itself
             if entry.name.startswith("."):
                 skipped.append(Skipped(name, "hidden", "name starts with a dot"))
-            elif entry.is_dir():
+            elif (kind := _kind(entry)) == "folder":
                 pending.append(entry)
+            elif kind:
+                skipped.append(Skipped(name, "not_a_file" if kind == "other" else "unreadable", _KINDS[kind]))
             elif split_suffixes(entry)[0] not in FORMATS:
                 skipped.append(Skipped(name, "unsupported_format", entry.suffix or "no suffix"))
-            elif entry.is_file():
-                paths.append(entry)
             else:
-                skipped.append(Skipped(name, "not_a_file", "a broken link, a pipe or a device"))
+                paths.append(entry)
     return paths
+
+
+_KINDS = {"other": "a broken link, a circle of links, a pipe or a device", "denied": "its status cannot be read"}
+
+
+def _kind(path: Path) -> str:
+    """ "" for a file, "folder", "other", or "denied"."""
+    try:
+        return "" if path.is_file() else "folder" if path.is_dir() else "other"
+    except OSError:
+        return "denied"
 
 
 def _unique_ids(found: list[tuple[Path, Path]]) -> list[str]:
@@ -179,7 +206,8 @@ def scan_sources(
     todo = []
     for file in files:
         entry = known.get(os.path.abspath(file.path))
-        if entry and (entry["size"], entry["mtime_ns"], entry["format"]) == (file.size, file.mtime_ns, file.format):
+        now = [file.size, file.mtime_ns, file.format, file.pages]
+        if entry and [entry[key] for key in ("size", "mtime_ns", "format", "pages")] == now:
             file.digest, file.ranges = entry["digest"], [(start, number) for start, number in entry["ranges"]]
         else:
             todo.append(file)
@@ -209,6 +237,8 @@ def _try_scan(file: SourceFile) -> str:
         _scan(file)
     except OSError as error:
         return error.strerror or "error of the file system"
+    except DataError as error:  # it cannot be opened
+        return error.what.rpartition(": ")[2]
     return ""
 
 
@@ -217,6 +247,13 @@ def _scan(file: SourceFile) -> None:
     digest = xxhash.xxh3_128()
     divide = file.format == "jsonl" and not file.compression and file.size > RANGE_BYTES
     ranges, offset, lines, next_border = [(0, 1)], 0, 1, RANGE_BYTES
+    for page in file.pages:
+        with open_source(Path(page)) as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    if file.pages:
+        file.digest = digest.hexdigest()
+        return
     with open_source(Path(file.path)) as stream:
         while block := stream.read(1 << 22):
             digest.update(block)

@@ -24,11 +24,13 @@ from typing import Any
 
 from medscroll.corpus.document import Document, json_line
 from medscroll.corpus.files import JsonlWriter, file_lock, read_jsonl_zst
-from medscroll.corpus.finish import STAGED, apply_decisions, write_signatures
+from medscroll.corpus.finish import STAGED, apply_decisions, remove_corpus_results, write_signatures
 from medscroll.corpus.grouping import group_sources
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.pipeline import READ, Pipeline
 from medscroll.corpus.processes import run_parallel
+from medscroll.corpus.readers import require_packages
+from medscroll.corpus.rejects import EXPECTED, named_rejects
 from medscroll.corpus.shards import Task, plan_tasks
 from medscroll.corpus.sources import Skipped, find_sources, scan_sources, sources_digest
 from medscroll.corpus.step import StepLog
@@ -36,8 +38,6 @@ from medscroll.corpus.worker import TaskState, load_state, run_task
 from medscroll.errors import DataError
 
 _FILES_SHARD = "files.jsonl.zst"
-# Reasons for which a file was left out that are no mistake of anybody.
-_EXPECTED = frozenset({"hidden", "unsupported_format", "empty"})
 
 Progress = Callable[[int, int, str], None]
 
@@ -122,6 +122,7 @@ def write_documents(
     for folder in (state_dir, output_dir / "rejects", root / "documents" / ".state"):
         folder.mkdir(parents=True, exist_ok=True)
     files, skipped = find_sources([Path(source) for source in sources], exclude=[output_dir])
+    require_packages(files)
     if progress:
         progress(0, sum(file.size for file in files), "hashing sources")
     with file_lock(state_dir / "scan.lock", wait=True):  # portions that start at the same time hash once
@@ -143,6 +144,8 @@ def write_documents(
             str(output_dir),
             "run `medscroll prepare ... --shard i/N` for every i from 1 to N first, with the same sources and settings",
         )
+    if not pipeline.corpus_steps and shard is None:
+        remove_corpus_results(output_dir)
     _remove_stale(root, states, {task.index for task in mine}, all_tasks=shard is None)
     total = sum(task.weight for task in mine)
     report = _Reporter(progress, total, total - sum(task.weight for task in todo))
@@ -160,8 +163,9 @@ def write_documents(
         _adopt(summary, logs, totals)
     if not summary.documents:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.rejects.items()))
+        named = "; ".join(named_rejects(output_dir, expected=True))
         raise DataError(
-            f"no document remains of {len(files)} files (left out: {reasons})",
+            f"no document remains of {len(files)} files (left out: {reasons}){f': {named}' if named else ''}",
             ", ".join(str(source) for source in sources),
             f"give files with text in them; what was left out is listed in {output_dir / 'rejects'}",
         )
@@ -238,11 +242,13 @@ def _remove_stale(root: Path, states: dict[int, TaskState], mine: set[int], *, a
     With `all_tasks` false only those of the tasks in `mine`: others may be at work in the folder.
     """
     kept = {name for state in states.values() for name in state.shards}
+    sidecars = {relative for state in states.values() for relative in state.sidecars}
     for folder in (root / "documents", root / "rejects", root / "audit", root / "examples"):
         for path in [*folder.rglob("[0-9]*.jsonl.zst"), *folder.rglob(".*.tmp")]:
             index = path.name.lstrip(".")[:6]
             ours = all_tasks or (index.isdigit() and int(index) in mine)
-            if ours and path.name.replace("-corpus.jsonl.zst", ".jsonl.zst") not in kept:
+            known = path.relative_to(root).as_posix() in sidecars or folder.name in ("documents", "rejects")
+            if ours and (not known or path.name.replace("-corpus.jsonl.zst", ".jsonl.zst") not in kept):
                 path.unlink(missing_ok=True)
     names = {f"{index:06d}.json" for index, state in states.items() if state.shards or state.complete}
     for path in (root / "documents" / ".state").glob("[0-9]*.json"):
@@ -286,7 +292,7 @@ def _summarise(states: list[TaskState], skipped: list[Skipped], pipeline: Pipeli
     summary.steps = {name: log.numbers() for name, log in logs.items()}
     failures = Counter({reason: documents for reason, (documents, _) in logs[READ].rejects.items()})
     failures.update(entry.reason for entry in skipped)
-    summary.failures = {reason: number for reason, number in sorted(failures.items()) if reason not in _EXPECTED}
+    summary.failures = {reason: number for reason, number in sorted(failures.items()) if reason not in EXPECTED}
     summary.documents = sum(count.documents for count in summary.sources.values())
     summary.characters = sum(count.characters for count in summary.sources.values())
     summary.rejects, summary.repairs = dict(sorted(rejects.items())), dict(sorted(repairs.items()))

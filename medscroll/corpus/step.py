@@ -179,11 +179,13 @@ class Decisions:
     Attributes:
         drops: id of a document -> (reason, detail). The detail may name another id ("copy of ..."), never text.
         edits: id -> character ranges (start, stop) to take out of the text as the step saw it.
+        origins: id -> for each of its ranges why, such as "copy of ...": ids and numbers, never text.
         log: counts and histograms of the decision itself (clusters, sizes).
     """
 
     drops: dict[str, tuple[str, str]] = field(default_factory=dict)
     edits: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    origins: dict[str, list[str]] = field(default_factory=dict)
     log: StepLog = field(default_factory=StepLog)
 
 
@@ -216,15 +218,23 @@ class CorpusStep(Protocol):
 
 
 def drop_or_cut(document: Document, decisions: Decisions, log: StepLog, name: str) -> Document | None:
-    """The usual `CorpusStep.apply`: drops what is to be dropped, takes out ranges and counts them under `name`."""
+    """The usual `CorpusStep.apply`: drops what is to be dropped, takes out ranges and counts them under `name`; the
+    audit file of the step says of both why and where."""
     drop = decisions.drops.get(document.id)
     if drop is not None:
+        log.position(document, [{"reason": drop[0], "detail": drop[1], "start": 0, "stop": len(document.text)}])
         log.reject(*drop)
         return None
     ranges = decisions.edits.get(document.id)
     if ranges:
         log.count(name, len(ranges))
         log.count(f"{name}_characters", sum(stop - start for start, stop in ranges))
+        details = decisions.origins.get(document.id, [""] * len(ranges))
+        entries = [
+            {"reason": name, "detail": detail, "start": start, "stop": stop}
+            for (start, stop), detail in zip(ranges, details, strict=True)
+        ]
+        log.position(document, entries)
         edit_text(document, [(start, stop, "") for start, stop in ranges])
     return document
 

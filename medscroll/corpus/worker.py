@@ -19,7 +19,7 @@ from typing import Any
 from medscroll.corpus.document import Document, detect_language, json_line
 from medscroll.corpus.files import JsonlWriter, atomic_file
 from medscroll.corpus.headings import find_sections
-from medscroll.corpus.pipeline import READ, Passage, Pipeline
+from medscroll.corpus.pipeline import READ, SECTIONS, Passage, Pipeline
 from medscroll.corpus.readers import read_part
 from medscroll.corpus.record import FILE_FAILED, Record, check_unchanged, failure_detail
 from medscroll.corpus.repair import repair_text
@@ -186,6 +186,8 @@ class _Shard:
         for reason, number in repairs.items():
             self._counts.append((state.repairs, reason, number))
             self._read.count(reason, number)
+        for name, number in record.counts.items():
+            self._read.count(name, number)
         counts = self._sources.setdefault(source, [0, 0, 0])
         reason, detail = record.reason, record.detail
         if not reason and not text.strip():
@@ -198,7 +200,7 @@ class _Shard:
             self._reject({**entry, "step": READ, "reason": reason, "detail": detail}, text)
             return
         self._read.leave(len(text))
-        document = make_document(identifier, source, text, record, repairs, find=not self._pipeline.steps)
+        document = make_document(identifier, source, text, record, repairs, find=SECTIONS not in self._pipeline.names)
         kept, reason, detail = self._passage.run(document)
         if kept is None:
             self._reject({**entry, "step": self._passage.last, "reason": reason, "detail": detail}, text)

@@ -30,6 +30,7 @@ from medscroll.planning.run_files import command_words, write_run
 from medscroll.planning.search import plan_training
 
 GIB = 2**30
+SHORTEST = 2048  # tokens of a block that is still worth choosing without being asked
 BLOCKS = (4096, 8192, 16384, 32768, 65536, 131072)
 
 
@@ -181,6 +182,8 @@ def answer_question(plan_args: Any, flags: Flags) -> Answer:
     """
     question, sources = make_question(plan_args, flags)
     counts = parse_nodes(plan_args.nodes, question.cluster.nodes) if plan_args.nodes else None
+    if flags.packing.block_size is None:
+        shorten(question, counts)
     if counts is None:
         candidates = question.ask(question.cluster, question.block_size, fewer_nodes=True)
     else:
@@ -200,6 +203,29 @@ def answer_question(plan_args: Any, flags: Flags) -> Answer:
         elif question.tokens is not None:
             answer.candidates, answer.verdicts = within_limits(candidates, plan_args.days, plan_args.budget, question)
     return answer
+
+
+def shorten(question: Question, counts: list[int] | None) -> None:
+    """Without --block_size: the largest block, from the model's positions downwards by halves, that fits anything."""
+    most = question.block_size
+    machines = question.cluster if counts is None else question.cluster.with_nodes(counts[-1])
+    fewer = counts is None
+    size = most
+    while size >= SHORTEST:
+        if question.ask(machines, size, fewer_nodes=fewer)[0].fits:
+            break
+        size //= 2
+    if size == most or size < SHORTEST:
+        return
+    question.block_size = size
+    question.cluster = dataclasses.replace(
+        question.cluster,
+        notes=(
+            *question.cluster.notes,
+            f"--block_size {size}: none was given, and of the model's {most:,} positions this is the longest block "
+            "that fits (halving)",
+        ),
+    )
 
 
 def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ...]]:

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from medscroll.corpus.finish import STAGED
+from medscroll.corpus.rejects import named_rejects
 from medscroll.corpus.request import CorpusRequest
 from medscroll.corpus.stage import DocumentsSummary, document_shards, write_documents
 from medscroll.errors import ConfigError, DataError
@@ -154,7 +156,7 @@ def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool, p
     for warning in manifest["warnings"]:
         display.warn(warning)
     display.say(f"prepared {output_dir}: {describe(manifest)}")
-    display.say(f"report: {output_dir / 'report.md'}")
+    display.say(f"report: {output_dir / 'report.md'} and {output_dir / 'report.html'}")
     return output_dir
 
 
@@ -177,9 +179,11 @@ def _make_documents(
             progress=display.documents,
         )  # fmt: skip
         summaries[name] = summary
-        paths = [folder / "documents" / name for name in summary.shard_names] if portion.shard else None
-        if portion.shard and pipeline.corpus_steps:
-            paths = []  # what they drop is known only when all portions are there
+        paths = None
+        if portion.shard:
+            # With steps that need the whole corpus: a shard of which they will drop nothing has its tokens then.
+            root = folder / STAGED if pipeline.corpus_steps else folder
+            paths = [root / "documents" / name for name in summary.shard_names]
         for path in document_shards(folder) if paths is None else paths:
             shards.append(ShardInput(path, path.relative_to(output_dir).as_posix(), split))
     failures: Counter[str] = Counter()
@@ -188,8 +192,10 @@ def _make_documents(
     if failures:
         listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(failures.items()))
         if job.request.strict:
+            named = [name for _, _, folder, _ in groups for name in named_rejects(folder)][:10]
             raise DataError(
-                f"{failures.total():,} files or records cannot be read ({listed})", str(output_dir / "rejects"),
+                f"{failures.total():,} files or records cannot be read ({listed}): {'; '.join(named)}",
+                str(output_dir / "rejects"),
                 "repair or remove them (each is listed there with its reason), or leave --strict out",
             )  # fmt: skip
         display.warn(f"{failures.total():,} files or records cannot be read and are left out ({listed}): see rejects/")

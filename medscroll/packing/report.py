@@ -70,9 +70,41 @@ def write_report(manifest: Mapping[str, Any], ledger: Mapping[str, Any], statist
     lines += ["", "## Rejected documents", ""]
     reasons = sorted(ledger["documents"]["rejected_by_reason"].items())
     lines += _table(("reason", "documents"), [(r, f"{n:,}") for r, n in reasons]) if reasons else ["None."]
+    lines += _steps(ledger)
     lines += ["", "## Sources", "", *_sources(statistics.sources), ""]
     lines += ["## Tokenizer", "", *_table(("what", "value"), [(k, f"`{v}`") for k, v in sorted(tokenizer.items())])]
     return "\n".join(lines) + "\n"
+
+
+def _steps(ledger: Mapping[str, Any]) -> list[str]:
+    """What each step did: documents and characters in and out, then its rejects and changes by name."""
+    rows, detail = [], []
+    for name, numbers in ledger["steps"].items():
+        documents, characters = numbers["documents"], numbers["characters"]
+        change = characters["out"] - characters["in"]
+        rows.append((f"`{name}`", *(f"{n:,}" for n in (*documents.values(), *characters.values())), f"{change:+,}"))
+        detail += [(f"`{name}`", f"rejected: {reason}", f"{each['documents']:,}")
+                   for reason, each in numbers["rejected"].items()]  # fmt: skip
+        detail += [(f"`{name}`", what, f"{number:,}") for what, number in numbers["counts"].items()]
+    head = ("step", "documents in", "out", "characters in", "out", "change")
+    lines = ["", "## Steps", "", "In = out + rejected by reason, checked for every step.", "", *_table(head, rows)]
+    if detail:
+        lines += ["", "### What they did", "", *_table(("step", "what", "number"), detail)]
+    benchmarks = ledger["steps"].get("decontaminate", {}).get("histograms", {})
+    if benchmarks:
+        lines += ["", "### Benchmarks found in the documents", ""]
+        matches = benchmarks.get("matches", {})
+        found = [(f"`{name}`", f"{number:,}", f"{matches.get(name, 0):,}")
+                 for name, number in benchmarks.get("documents_with_matches", {}).items()]  # fmt: skip
+        lines += _table(("benchmark", "documents", "matches"), found)
+    copies = ledger["copies"]
+    if copies.get("listed"):
+        shown = copies["listed"][:_ROWS]
+        said = f"{copies['documents']:,} documents and {copies['sections']:,} sections; the ledger lists the first"
+        lines += ["", "### Copies", ""]
+        lines += [f"{said} {len(copies['listed']):,}, `{copies['all_of_them']}` all of them.", ""]
+        lines += _table(("document", "what it was"), [(f"`{each['id']}`", each["detail"]) for each in shown])
+    return lines
 
 
 def _sources(sources: Mapping[str, list[int]]) -> list[str]:

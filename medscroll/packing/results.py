@@ -1,4 +1,4 @@
-"""What a preparation says about itself: manifest.json, ledger.json and report.md.
+"""What a preparation says about itself: manifest.json, ledger.json, report.md and report.html.
 
 No times of day are in them, so equal input gives equal files. They never quote text.
 """
@@ -20,14 +20,16 @@ from medscroll.packing.encoder import DocumentEncoder
 from medscroll.packing.files import signed, write_private
 from medscroll.packing.job import KIND, MANIFEST_FORMAT, Job
 from medscroll.packing.report import length_summary, write_report
+from medscroll.packing.report_page import write_page
 from medscroll.packing.statistics import SPLITS, Statistics
+from medscroll.packing.steps import added_steps, copies_in_words, files_left_out, private_files, step_checks
 from medscroll.packing.store import TokenStore
 
 
 def write_results(
     job: Job, output_dir: Path, encoder: DocumentEncoder, summaries: dict[str, DocumentsSummary], statistics: Statistics
 ) -> dict[str, Any]:
-    """Writes the three files, the manifest last, and returns the manifest.
+    """Writes the four files, the manifest last, and returns the manifest.
 
     Args:
         summaries: of the documents stage, by "sources" and, where given apart, "validation_sources".
@@ -36,7 +38,8 @@ def write_results(
         RuntimeError: the ledger does not balance (a defect of medscroll).
     """
     stores = {split: TokenStore.open(output_dir / "tokens" / split) for split in SPLITS}
-    ledger = _ledger(summaries, statistics, stores)
+    folders = [output_dir / "validation" if name == "validation_sources" else output_dir for name in summaries]
+    ledger = _ledger(summaries, statistics, stores, folders)
     lengths = np.concatenate([store.lengths for store in stores.values()])
     encoder.tokenizer.save_pretrained(output_dir / "tokenizer")  # the data stays usable wherever it is moved
     tokenizer = {
@@ -74,6 +77,7 @@ def write_results(
     manifest["digest"] = xxhash.xxh3_128_hexdigest("/".join(store.digest for store in stores.values()).encode())
     write_private(output_dir / "ledger.json", ledger)
     write_private(output_dir / "report.md", write_report(manifest, ledger, statistics))
+    write_private(output_dir / "report.html", write_page(manifest, ledger, statistics, lengths))
     manifest = signed(manifest)
     write_private(output_dir / "manifest.json", manifest)
     return manifest
@@ -91,7 +95,7 @@ def _source_entry(job: Job, name: str, summary: DocumentsSummary) -> dict[str, A
 
 
 def _ledger(
-    summaries: dict[str, DocumentsSummary], statistics: Statistics, stores: dict[str, TokenStore]
+    summaries: dict[str, DocumentsSummary], statistics: Statistics, stores: dict[str, TokenStore], folders: list[Path]
 ) -> dict[str, Any]:
     """Where every document went; checked, because nothing may vanish without a count and a reason."""
     kept = sum(summary.documents for summary in summaries.values())
@@ -105,6 +109,8 @@ def _ledger(
         "characters of documents = characters tokenized": characters == statistics.characters,
         "tokens = sum over splits": sum(tokens.values()) == statistics.tokens,
     }
+    steps = added_steps(summaries)
+    checks |= step_checks(steps, kept, characters)
     broken = [name for name, holds in checks.items() if not holds]
     if broken:
         raise RuntimeError(f"the ledger of prepare does not balance: {broken}; documents {kept} -> {in_store}")
@@ -117,6 +123,10 @@ def _ledger(
             **in_store,
         },
         "characters": characters,
+        "files_left_out": files_left_out(summaries),
+        "steps": steps,
+        "copies": copies_in_words(steps, folders),
+        "private_files": private_files(folders),
         "repairs": _added(summary.repairs for summary in summaries.values()),
         "tokens": {**tokens, "total": sum(tokens.values()), "of_them_one_eos_a_document": kept},
         "identity": checks,

@@ -165,8 +165,10 @@ def _surroundings(console: Console, item: Candidate, cluster: Cluster) -> None:
         if network.hiding_tokens:
             held = item.setup.micro_tokens
             verdict = "hidden" if held >= network.hiding_tokens else "not hidden"
+            thumb = network.hiding_at_half_peak
+            rule = f" ({thumb:,.0f} by rule of thumb: GPUs at half of their peak, links at line rate)" if thumb else ""
             console.print(
-                f"  least tokens a GPU and micro step that hide it: {network.hiding_tokens:,.0f}; "
+                f"  least tokens a GPU and micro step that hide it: {network.hiding_tokens:,.0f} at this speed{rule}; "
                 f"here {held:,}: {verdict}"
             )
     console.print(

@@ -15,7 +15,7 @@ from medscroll.config.arguments import PrepareArguments
 from medscroll.packing.prepare import prepare
 from tests.packing.byte_tokenizer import make_byte_tokenizer
 
-LONG = "Dose one. The patient slept well.\n\n" * 60 + "病情平稳。继续观察！"
+LONG = "".join(f"Dose {n:03d}. The patient slept well.\n\n" for n in range(60)) + "病情平稳。继续观察！"
 SHORT = ["A short note about a cough.", "另一份简短的记录。", "Third: no fever today."]
 
 

@@ -46,7 +46,7 @@ def corpus(tmp_path: Path) -> Path:
     (root / "records.jsonl").write_text(lines, encoding="utf-8")
     (root / "table.csv").write_text("text\n" + "".join(f"row {n}\n" for n in range(300)), encoding="utf-8")
     (root / "blank.txt").write_text(" \n\t\n")
-    (root / "scan.pdf").write_bytes(b"%PDF")
+    (root / "scan.docx").write_bytes(b"%PDF")
     (root / ".hidden.txt").write_text("hidden")
     return root
 
@@ -66,7 +66,7 @@ def test_everything_is_read_once_or_counted(corpus: Path, tmp_path: Path) -> Non
         json.loads(line) for path in sorted((tmp_path / "out" / "rejects").iterdir()) for line in worker_lines(path)
     ]
     assert sorted((reject["id"], reject["reason"]) for reject in rejects) == [
-        (".hidden.txt", "hidden"), ("blank.txt", "empty"), ("scan.pdf", "unsupported_format"),
+        (".hidden.txt", "hidden"), ("blank.txt", "empty"), ("scan.docx", "unsupported_format"),
     ]  # fmt: skip
 
 

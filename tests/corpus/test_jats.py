@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from medscroll.corpus.jats import read_xml
+from medscroll.corpus.options import ReadOptions
 from medscroll.errors import DataError
 
 XLINK = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -160,3 +161,85 @@ def test_broken_xml_names_the_line_and_quotes_nothing() -> None:
         list(read_xml(b'<?xml version="1.0"?>\n<article>\n<p>Zhang San</q></article>', "f.xml"))
     assert "f.xml, line 3" in str(caught.value)
     assert "Zhang" not in str(caught.value)
+
+
+CALLS = (
+    '<p>Disease<xref ref-type="bibr" rid="b">1</xref> was rare [<xref ref-type="bibr">2</xref>, <xref ref-type="bibr">3'
+    '</xref>], mild<sup><xref ref-type="bibr">4</xref>–<xref ref-type="bibr">6</xref></sup> '
+    '(see <xref ref-type="bibr">7</xref>) and short (<xref ref-type="fig">Fig. 2</xref>; p &lt; 0.05), '
+    "10<sup>9</sup>/L (p = 0.1, "
+    '<xref ref-type="table">Table 1</xref>) in <xref ref-type="fig">Figure 3</xref>. a[1] '
+    '<xref ref-type="table-fn">b</xref></p>'
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "dropped"),
+    [
+        (ReadOptions(), "Disease[1] was rare [2, 3], mild[4–6] (see 7) and short (Fig. 2; p < 0.05), 10⁹/L (p = 0.1, "
+         "Table 1) in Figure 3. a[1] b", {}),
+        (ReadOptions(citations=False), "Disease was rare, mild and short (Fig. 2; p < 0.05), 10⁹/L (p = 0.1, Table 1) "
+         "in Figure 3. a[1] b", {"citations": 6}),
+        (ReadOptions(figure_calls=False), "Disease[1] was rare [2, 3], mild[4–6] (see 7) and short (p < 0.05), 10⁹/L "
+         "(p = 0.1) in. a[1] b", {"figure_calls": 3}),
+        (ReadOptions(citations=False, figure_calls=False), "Disease was rare, mild and short (p < 0.05), 10⁹/L "
+         "(p = 0.1) in. a[1] b", {"citations": 6, "figure_calls": 3}),
+    ],
+)  # fmt: skip
+def test_citations_and_figure_calls_by_option(options: ReadOptions, text: str, dropped: dict[str, int]) -> None:
+    (record,) = read_xml(article(CALLS), "f", options)
+    assert record.text == text
+    found = {name.removeprefix("jats_dropped_"): n for name, n in record.counts.items() if "call_char" not in name}
+    assert found == dropped
+
+
+def test_reference_lists_by_option() -> None:
+    back = (
+        "<ref-list><title>Literature</title><ref><label>1</label><mixed-citation>A B. <source>J</source> 2012"
+        "</mixed-citation></ref><ref><element-citation><person-group><name><surname>Chen</surname><given-names>X</given-names></name>"
+        "<name><surname>Li</surname><given-names>Y</given-names></name></person-group><article-title>T<sub>3</sub>"
+        "</article-title><year>2020</year></element-citation></ref></ref-list>"
+    )
+    (left_out,) = read_xml(article("<p>Text.</p>", back=back), "f")
+    assert left_out.text == "Text."
+    characters = len("Literature1AB.J2012ChenXLiYT32020")
+    assert left_out.counts == {"jats_references": 2, "jats_reference_characters": characters}
+    (kept,) = read_xml(article("<p>Text.</p>", back=back), "f", ReadOptions(references=True))
+    assert kept.text == "Text.\n\n## Literature\n\n1 A B. J 2012\nChen X, Li Y. T₃. 2020"
+    assert kept.metadata["references"] == left_out.metadata["references"] == 2
+    assert not kept.counts
+
+
+def test_formulas_keep_one_of_their_forms() -> None:
+    tex = "<tex-math>\\documentclass{a}\\begin{document}$$x^2$$\\end{document}</tex-math>"
+    math = '<math xmlns="http://www.w3.org/1998/Math/MathML"><msup><mi>x</mi><mn>2</mn></msup></math>'
+    assert text_of(f"<p>a <inline-formula>{tex}</inline-formula> b</p>") == "a $$x^2$$ b"
+    assert text_of(f"<p>a <inline-formula><alternatives>{tex}</alternatives></inline-formula> b</p>") == "a $$x^2$$ b"
+    both = f"<inline-formula><alternatives>{tex}{math}</alternatives></inline-formula>"
+    (record,) = read_xml(article(f"<p>a {both}</p>"), "f")
+    assert record.text == "a x²"
+    assert record.counts["jats_alternative_characters"] > 10
+
+
+def test_front_matter_is_counted_and_notes_have_their_headings() -> None:
+    meta = (
+        "<article-id>5</article-id><title-group><article-title>T</article-title><alt-title>Run</alt-title></title-group>"
+        "<contrib-group><contrib><name><surname>Li</surname></name></contrib></contrib-group>"
+    )
+    data = article("<p>Text.</p>", meta=meta).replace(
+        b"</front>", b"<notes><title>Data Availability</title><p>None.</p></notes></front>"
+    )
+    (record,) = read_xml(data, "f")
+    assert record.text == "# T\n\n## Data Availability\n\nNone.\n\nText."
+    assert record.counts == {"jats_front_matter_characters": len("5RunLi")}
+
+
+def test_absurd_nesting_is_named() -> None:
+    def nested(depth: int) -> bytes:
+        return article("<p>" + "<bold>" * depth + "x" + "</bold>" * depth + "</p>")
+
+    (record,) = read_xml(nested(100), "f")
+    assert record.text == "x"
+    for depth in (3000, 100_000):
+        with pytest.raises(DataError, match="f"):
+            list(read_xml(nested(depth), "f"))

@@ -123,7 +123,7 @@ def test_a_csv_without_a_header_does_not_leak_its_text_into_the_error(tmp_path: 
         ("a.parquet", b"PAR1 nonsense", "a.parquet", "Parquet"),
         ("a.txt", b"", "source", "no document remains"),
         ("a.jsonl", b"\n \n", "source", "no document remains"),
-        ("a.pdf", b"%PDF", "source", "no file that can be read"),
+        ("a.docx", b"PK", "source", "no file that can be read"),
     ],
 )
 def test_bad_input_is_an_error_that_names_the_place(

@@ -80,3 +80,34 @@ def test_articles_keep_every_word_and_superscript(documents: dict[str, Document]
 def test_tables_are_in_the_text(documents: dict[str, Document]) -> None:
     tables = sum(document.text.count("\nColumns: ") for document in documents.values())
     assert tables > 500
+
+
+def test_every_letter_of_an_article_is_written_or_counted(documents: dict[str, Document], shared_dir: Path) -> None:
+    """Of every text node, its letters and digits stand in the document, or it is in a part that is counted."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+    names = "self::ref-list or self::tex-math or self::object-id or self::fn[ancestor::article-title]"
+    left_out = f"ancestor-or-self::*[{names}]"
+    total = 0
+    missing = []
+    for path in sorted((shared_dir / "corpora" / "pmc_articles_en").iterdir())[::3]:
+        root = etree.fromstring(raw(path), parser)
+        have = letters(documents[path.name].text)
+        places = (
+            "front/article-meta/abstract | front/article-meta/title-group/article-title | front/notes | "
+            "front/article-meta/kwd-group | body | back | floats-group | sub-article/body"
+        )
+        for part in root.xpath(places):
+            for text in part.xpath(f".//text()[not(parent::*[{left_out}])]"):
+                node = text.getparent().getparent() if text.is_tail else text.getparent()
+                if text.is_tail and node.xpath(f"boolean({left_out})"):
+                    continue
+                wanted = letters(text)
+                total += len(wanted)
+                if wanted and wanted not in have:
+                    missing.append((path.name, node.tag, len(wanted)))
+    assert total > 1_000_000
+    assert not missing
+
+
+def letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", text)).lower()

@@ -53,7 +53,21 @@ def test_files_that_cannot_be_read(
     source = tmp_path / "raw"
     source.mkdir()
     (source / name).write_bytes(content)
-    refused(capsys, prepare(source, tmp_path / "data", prepared.parent / "tokenizer"), *expected)
+    refused(capsys, [*prepare(source, tmp_path / "data", prepared.parent / "tokenizer"), "--strict"], *expected)
+
+
+def test_files_that_cannot_be_read_are_left_out_and_named(prepared: Path, tmp_path: Path, capsys: Any) -> None:
+    """Without --strict the run goes on and says how many it left out, and why."""
+    source = tmp_path / "raw"
+    source.mkdir()
+    (source / "broken.jsonl").write_bytes(b'{"text": "a good line"}\n{"text": \n')
+    (source / "binary.txt").write_bytes(bytes(range(256)) * 8)
+    assert main(prepare(source, tmp_path / "data", prepared.parent / "tokenizer")) == 0
+    said = capsys.readouterr()
+    assert "2 files or records cannot be read" in said.out + said.err
+    ledger = json.loads((tmp_path / "data" / "ledger.json").read_text())
+    assert ledger["documents"]["kept"] == 1
+    assert sum(ledger["documents"]["rejected_by_reason"].values()) == 2
 
 
 def test_an_empty_folder_and_a_missing_one(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ SHAPES = {
     "mistral": {"sliding_window": None},
     "mistral-window-of-64": {"sliding_window": 64},
     "mistral-window-of-16": {"sliding_window": 16},
+    "gemma3_text": {"sliding_window": 16, "head_dim": 16},  # layers with and without a window
 }
 
 

@@ -15,6 +15,7 @@ from medscroll.model.activation_levels import parse_level
 from medscroll.model.recompute import ATTENTION_OPERATORS, apply_level
 from medscroll.model.tiled_mlp import _Tiled, can_tile, tile_mlps
 from tests.model.shapes import documents, pack_row, summed_loss, tiny_config
+from tests.model.storages import Storages
 
 LAYERS = 4
 LEVELS = [
@@ -99,25 +100,6 @@ def test_a_level_nearer_to_the_end_holds_less(plain: Any) -> None:
     ordered = list(sizes.values())
     assert ordered == sorted(ordered, reverse=True), sizes
     assert sizes["none"] > 4 * sizes["full"]
-
-
-class Storages(TorchDispatchMode):
-    """Every storage that an operator makes, with its bytes; autograd and Python keep some of them alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: dict[Any, int] = {}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = function(*args, **(kwargs or {}))
-        for item in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(item, torch.Tensor):
-                self.made[StorageWeakRef(item.untyped_storage())] = item.untyped_storage().nbytes()
-        return output
-
-    def alive(self, without: set[Any]) -> int:
-        """Bytes of the storages that still exist, those of `without` aside."""
-        return sum(size for storage, size in self.made.items() if storage not in without and not storage.expired())
 
 
 def _kept(level: str) -> int:

@@ -185,14 +185,42 @@ def test_without_the_monitor_there_are_the_plain_events(prepared: Path, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
-def test_one_of_four_slowed_in_a_phase(prepared: Path, tmp_path: Path, phase: str) -> None:
+def test_one_of_four_slowed_by_30_percent_is_named_within_20_steps(prepared: Path, tmp_path: Path, phase: str) -> None:
+    """In the log, in rank 0's events, and so in the view: rank and phase, and no other rank."""
     run = tmp_path / "run"
-    flags = training(prepared, run, max_steps=70, deepspeed="zero2")
+    flags = training(prepared, run, max_steps=500, deepspeed="zero2")
     with job(4, flags, SLOW_PHASE=phase, SLOW_RANK="2") as (process, said):
-        assert process.wait(300) == 0, said()[-6000:]
-    alerts = [event for event in events(run, 0, "alert") if event["kind"] == "straggler"]
+        wait_for(lambda: all(len(events(run, rank, "step")) >= 21 for rank in range(4)), process, said, 200)
+        reader = RunReader(run)
+        reader.finish()
+        (view,) = snapshot([reader])["runs"]
+        printed = said()
+    alerts = [event for event in events(run, 0, "alert") if event["kind"] == "straggler" and event["step"] <= 20]
+    assert (2, phase) in {(event["rank"], event["phase"]) for event in alerts}, alerts
     assert {event["rank"] for event in alerts} == {2}, alerts
-    assert phase in {event["phase"] for event in alerts}, alerts
+    assert any(each["kind"] == "straggler" and "rank 2" in each["message"] for each in view["alerts"])
+    assert "ALERT straggler: rank 2" in printed
+    if phase != "backward":  # there all ranks wait inside the phase: only the windows can tell
+        assert [view["slowest"][0][key] for key in ("rank", "phase")] == [2, phase]
+
+
+@pytest.mark.slow
+def test_a_stalled_rank_is_named_before_collectives_give_up(prepared: Path, tmp_path: Path) -> None:
+    """Its process lives and beats, its main thread hangs; half a minute later gloo's time-out ends the run."""
+    run = tmp_path / "run"
+    flags = training(prepared, run, max_steps=500, ddp_timeout=30)  # DeepSpeed's own group would wait 30 minutes
+    with job(4, flags, SLOW_PHASE="hang", SLOW_RANK="2") as (process, said):
+        (stall, *_) = wait_for(lambda: events(run, 0, "stall"), process, said, 200)
+        assert not [end for rank in range(4) for end in events(run, rank, "end")]  # all still wait
+        assert process.wait(200) != 0, said()[-3000:]
+    assert [(each["rank"], each["phase"], each["step"], each["frozen"]) for each in stall["missing"]] == [
+        (2, "forward", 7, False)
+    ]
+    assert stall["waited"] < 3 * read_heartbeats(run, [0])[0].content["median_step"] + 10
+    assert "sleep" in stacks_path(run, 2).read_text("utf-8") or "hang" in stacks_path(run, 2).read_text("utf-8")
+    ends = [end for rank in (0, 1, 3) for end in events(run, rank, "end")]
+    assert ends
+    assert all(end["status"] == "crashed" and end["time"] > stall["time"] + 5 for end in ends), ends
 
 
 @pytest.mark.slow

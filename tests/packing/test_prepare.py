@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import stat
 import time
@@ -47,7 +48,9 @@ def raw(tmp_path: Path) -> Path:
 
 
 def make_text(index: int) -> str:
-    paragraph = f"# 病例 {index}\n患者{index}岁。查体：正常！\n\nHe came at {index}:00. She left.\n"
+    words = random.Random(index).sample(range(1000), 12)  # no document is a copy of another
+    own = "".join(f"指标{word:03d}升高，" for word in words)
+    paragraph = f"# 病例 {index}\n患者{index}岁。{own}查体：正常！\n\nHe came at {index}:00. She left.\n"
     return paragraph * (1 + index % 5) + "end"
 
 
@@ -102,7 +105,7 @@ def test_every_document_is_in_the_store_once(arguments: Callable[..., SimpleName
     manifest, ledger = read_manifest(folder), json.loads((folder / "ledger.json").read_text("utf-8"))
     assert ledger["documents"]["kept"] == 40 == ledger["documents"]["train"] + ledger["documents"]["validation"]
     assert all(ledger["identity"].values())
-    assert len(ledger["identity"]) == 3
+    assert len(ledger["identity"]) == 6
     assert manifest["tokens"]["train"] == stores["train"].num_tokens > 0
     assert manifest["tokenizer"]["vocab_size"] == 258
     report = (folder / "report.md").read_text("utf-8")

@@ -1,7 +1,7 @@
 """Time, memory and disk of deduplicating short clinical notes (about 300 characters of Chinese), one process.
 
-    python benchmarks/corpus_deduplicate.py --documents 1000000 --shards 16
-    python benchmarks/corpus_deduplicate.py --book 2000000
+    python benchmarks/corpus/deduplicate.py --documents 1000000 --shards 16
+    python benchmarks/corpus/deduplicate.py --book 2000000
 
 A tenth of the notes are copies of an earlier one with one sentence of ten changed, a twentieth are exact copies; every
 note is made of sentences of random characters, so that those and no others are duplicates: found and wrong are counted.

@@ -1,6 +1,6 @@
 """Characters a second and core of the cleaning steps, on the real corpora beside the checkout or on generated records.
 
-    python benchmarks/corpus_cleaning.py --corpora ../shared/corpora --runs 3
+    python benchmarks/corpus/cleaning.py --corpora ../shared/corpora --runs 3
 
 One process; `fix_text` of ftfy (if installed) over the same texts in the same run is the peer. Prints one JSON object a
 corpus; the median of the runs. Results: benchmarks/results/corpus_cleaning.md.
