@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 
 import pytest
+from medscroll.planning.activations import GIB, Step
 
 from medscroll.config.training import TrainingArguments
 from medscroll.engine.activation import Room, choose_level
 from medscroll.errors import CapacityError, ConfigError
-from medscroll.planning.activations import GIB, Step
 from tests.planning.test_activations import step
 
 H200, H100 = (Room(int(size * 0.97 * GIB), int(124 * GIB)) for size in (139.8, 79.1))

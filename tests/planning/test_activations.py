@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from medscroll.planning.activations import GIB, LayerShape, Step, estimate
 
 from medscroll.config.presets import load_preset
 from medscroll.model.activation_levels import parse_level
-from medscroll.planning.activations import GIB, LayerShape, Step, estimate
 
 PARAMETERS = 6_061_035_520
 
