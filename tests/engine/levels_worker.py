@@ -62,7 +62,7 @@ def train(deepspeed: Any, stage: int, level: str) -> dict[str, Any]:
         if isinstance(module, _Tiled):
             module.tile_tokens = 50
     rank = torch.distributed.get_rank()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     engine = deepspeed.initialize(model=model, optimizer=optimizer, config=alive.config)[0]
     batch = pack_row(documents(LENGTHS[rank], seed=rank))
     losses, norms, kept = [], [], 0
