@@ -1,6 +1,6 @@
 """The monitor's GPU paths on a real GPU: CUDA events, NVML, profiler windows, flight recorder, NCCL groups.
 
-    python3 benchmarks/monitor_gpu.py --data DATA --out OUT         one or more GPUs, no network, at most 150 s
+    python3 benchmarks/monitor_gpu.py --data DATA --out OUT         one or more GPUs, no network, at most 320 s
 
 DATA is a folder of `medscroll prepare` (any tokenizer; it lies in DATA). Jobs, each a process of its own:
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 COMMON = "--from_scratch true --save_minutes 0 --max_eval_samples 2 --monitor_window_every 5 --monitor_seconds 1"
-STEPS = 18  # three windows: after steps 6, 12 and 15
+STEPS = 18  # three windows: after steps 4, 8 and 15
 SINGLE = (
     f"pretrain --model_name_or_path yi-6b --block_size 8192 --max_position_embeddings 8192 --deepspeed none "
     f"--dtype bfloat16 --gradient_checkpointing true --gradient_accumulation_steps 1 --warmup_steps 5 "
@@ -138,10 +138,10 @@ def run_jobs(session: Session, gpus: int, *, small: bool) -> None:
 
     single = [sys.executable, "-m", "medscroll", *words(SINGLE, "single")]
     one = torchrun(1, ["-m", "medscroll", *words(SHARDED, "zero2_one", "--deepspeed", "zero2")])
-    first = session.start("single", single, "0", 90)
+    first = session.start("single", single, "0", 120)
     if gpus < 2:
         session.wait(first)
-    second = session.start("zero2_one", one, "1" if gpus > 1 else "0", 60)
+    second = session.start("zero2_one", one, "1" if gpus > 1 else "0", 100)
     if gpus > 1:
         session.wait(first)
     session.wait(second)
@@ -153,10 +153,10 @@ def run_jobs(session: Session, gpus: int, *, small: bool) -> None:
     if gpus < 2:
         return
     two = torchrun(2, ["-m", "medscroll", *words(SHARDED, "zero2_two", "--deepspeed", "zero2")])
-    session.wait(session.start("zero2_two", two, both, 60))
+    session.wait(session.start("zero2_two", two, both, 90))
     slow = torchrun(2, ["-m", "tests.monitor.slow_worker", *words(SHARDED, "zero3_two", "--deepspeed", "zero3")])
     variables = {"SLOW_PHASE": "forward", "SLOW_RANK": "1", "SLOW_FACTOR": "2"}
-    session.wait(session.start("zero3_two", slow, both, 70, **variables))
+    session.wait(session.start("zero3_two", slow, both, 90, **variables))
     if session.left > 45 and not small:
         cost = torchrun(2, [str(ROOT / "benchmarks" / "monitor_cost.py"), *COST.split()])
         session.wait(session.start("cost_two", cost, both, 60))
@@ -177,6 +177,11 @@ def middle(values: list[float]) -> float | None:
     return round(median(values), 6) if values else None
 
 
+def given(entries: list[dict[str, Any]], name: str) -> list[float]:
+    """The values of a field, sorted, without null."""
+    return sorted(each[name] for each in entries if each[name] is not None)
+
+
 def check_run(run: Path, rank: int, log: str) -> dict[str, Any]:
     """What a rank's events hold, and whether they are what a GPU must give."""
     found = events(run, rank)
@@ -185,7 +190,9 @@ def check_run(run: Path, rank: int, log: str) -> dict[str, Any]:
     start: dict[str, Any] = next((each for each in found if each["type"] == "run"), {})
     phases = {name: middle([each["phases"][name] for each in steps]) for name in (steps[0]["phases"] if steps else ())}
     gaps = [abs(sum(each["phases"].values()) / each["seconds"] - 1) for each in steps if each["seconds"] > 0]
-    gpu = next((each["gpu"] for each in reversed(steps) if each.get("gpu")), None)
+    gpus = [each["gpu"] for each in steps if each.get("gpu")]
+    fields = [name for name, value in (gpus[-1] if gpus else {}).items() if not isinstance(value, list)]
+    gpu = {name: [values[0], median(values), values[-1]] for name in fields if (values := given(gpus, name))}
     memory = next((each["memory"] for each in reversed(steps) if each.get("memory")), None)
     traffic = [each["communication"] for each in found if each.get("communication")]
     totals: dict[str, list[float]] = {}
@@ -233,7 +240,7 @@ def verdict(found: dict[str, dict[str, Any]], probe: list[dict[str, Any]]) -> di
     sums = {f"{key} sum": bool(each["steps"]) and each["phases_against_wall"] < 0.05 for key, each in found.items()}
     judge("cuda_event_phases", checks | sums)
     fields = ("utilisation", "power", "power_limit", "temperature", "clock")
-    judge("nvml", {f"{key} {n}": bool((each["gpu"] or {}).get(n)) for key, each in found.items() for n in fields})
+    judge("nvml", {f"{key} {n}": (each["gpu"].get(n) or [0])[-1] > 0 for key, each in found.items() for n in fields})
     sizes = ("allocated", "reserved", "peak", "device_used", "device_total")
     judge("memory", {f"{key} {n}": bool((each["memory"] or {}).get(n)) for key, each in found.items() for n in sizes})
     checks = {f"{key} windows": len(each["windows"]) >= 2 for key, each in found.items()}
@@ -397,7 +404,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=150)
+    parser.add_argument("--seconds", type=float, default=320)
     parser.add_argument("--probe", action="store_true", help="be the probe; started by the script itself")
     parser.add_argument("--small", action="store_true", help="try the script itself on a CPU, with tiny models")
     arguments = parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def parse(words: list[str]) -> Parsed:
 
 def test_there_is_one_for_each_model_and_size() -> None:
     expected = {f"{model}-{size}" for model in PARAMETERS for size in ("1gpu", "8gpu", "8x8gpu")}
+    expected |= {f"{model}-32k-{size}" for model in ("yi-34b", "deepseek-67b") for size in ("8gpu", "8x8gpu")}
     assert {path.stem for path in RECIPES} == expected
 
 
@@ -32,13 +34,18 @@ def test_there_is_one_for_each_model_and_size() -> None:
 def test_recipe_parses_and_its_arithmetic_holds(path: Path) -> None:
     from medscroll.config.presets import load_preset
     from medscroll.engine.deepspeed import load_deepspeed
+    from medscroll.model.load import load_config
 
     model_args, adapters, _, packing, training = parse([str(path)])
     load_deepspeed(training.deepspeed)
     model, _, size = path.stem.rpartition("-")
+    extended = model.endswith("-32k")
+    model = model.removesuffix("-32k")
     preset = load_preset(model)
     assert model_args.model_name_or_path == preset.checkpoint
-    assert packing.block_size == preset.config["max_position_embeddings"]
+    shape = dataclasses.replace(model_args, model_name_or_path=model, from_scratch=True)
+    assert packing.block_size == load_config(shape).max_position_embeddings
+    assert packing.block_size == (32768 if extended else preset.config["max_position_embeddings"])
     ranks = {"1gpu": 1, "8gpu": 8, "8x8gpu": 64}[size]
     tokens = (
         training.per_device_train_batch_size * training.gradient_accumulation_steps * ranks * int(packing.block_size)

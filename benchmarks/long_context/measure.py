@@ -162,11 +162,12 @@ class Setup:
                 if self.row.longest:
                     self.data = self.stage_data(self.longest(context))
                 self.setup = session.choose(self.data, self.model_args, self.args, context)
-                self.step = session.training_step(
+                self.step = session.planned_setup(
                     self.data,
+                    self.model_args,
                     self.args,
                     context,
-                    (self.setup.dtype, session.compute_dtype(self.args, self.setup.dtype)),
+                    (self.setup.dtype, self.setup.attn_backend),
                     liger=bool(self.args.use_liger_kernel),
                 )
                 break
@@ -184,9 +185,9 @@ class Setup:
 
         if self.device.type != "cuda":
             return self.block_size
-        half = torch.bfloat16
-        step = session.training_step(self.data, self.args, context, (half, half), liger=True)
-        found = activation._longest(step, activation.room_here(self.device, 1))
+        chosen = (torch.bfloat16, "flash_attention_4")
+        step = session.planned_setup(self.data, self.model_args, self.args, context, chosen, liger=True)
+        found = activation.longest_block_that_fits(step, activation.room_here(self.device, 1), tile=True)
         return max(found // LONGEST_STEP * LONGEST_STEP, LONGEST_STEP)
 
     def stage_data(self, block_size: int) -> Any:
@@ -356,7 +357,7 @@ def memory_of(run: Setup, store: Any) -> dict[str, Any]:
 
     import torch
 
-    from medscroll.planning.activations import estimate
+    from medscroll.engine.activation import estimate
 
     guess = estimate(run.step, run.setup.level)
     found = {

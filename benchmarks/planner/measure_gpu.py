@@ -22,6 +22,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="all is over by then")
     parser.add_argument("--seconds", type=float, default=60.0, help="longest that one run may take")
     parser.add_argument("--only", default="", help="comma list of names of runs")
+    parser.add_argument("--ordered", action="store_true", help="in the order of --only")
     parser.add_argument("--tiny", action="store_true", help="tiny models instead: a test of this script, on a CPU too")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -75,10 +77,14 @@ class Supervisor:
 
     def __init__(self, flags: argparse.Namespace) -> None:
         self.output, self.tiny, self.seconds = Path(flags.output), flags.tiny, flags.seconds
-        self.raw = self.output.with_suffix(".raw.jsonl")
+        self.folder = tempfile.TemporaryDirectory(prefix="medscroll-measure-")
+        self.raw = Path(self.folder.name) / "raw.jsonl"
+        self.raw.write_text("".join(json.dumps(line) + "\n" for line in finished(self.output).values()), "utf-8")
         self.deadline = time.time() + 60 * flags.minutes
         names = [name for name in flags.only.split(",") if name]
         self.runs = [run for run in (TINY if flags.tiny else all_runs()) if not names or run.name in names]
+        if flags.ordered:
+            self.runs.sort(key=lambda run: names.index(run.name))
         self.worker: Worker | None = None
         self.spare: Worker | None = None
 
@@ -132,7 +138,7 @@ class Supervisor:
             if "setup" in record:
                 try:
                     record["planned"] = planned(record)
-                except Exception as error:
+                except Exception as error:  # the measurement stands without it
                     record["planned"] = {"error": f"{type(error).__name__}: {error}"[:300]}
             print(json.dumps({k: v for k, v in record.items() if k not in ("trace", "choices")}), flush=True)
             append(self.output, record)
@@ -186,7 +192,7 @@ class Worker:
 def planned(record: dict[str, Any]) -> dict[str, Any]:
     """The planner's bytes by part for the setup of a record."""
     from medscroll.planning.candidate import TrainingSetup
-    from medscroll.planning.estimate import memory_of
+    from medscroll.planning.memory import memory_of
 
     config = config_of_record(record)
     memory = memory_of(TrainingSetup(config=config, **record["setup"]))
@@ -230,6 +236,7 @@ def work(raw: Path, tiny: bool) -> None:
             traceback.clear_frames(error.__traceback__)
         gc.collect()
         if torch.cuda.is_available():
+            one_run.empty_what_is_left()
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
             record["left_behind"] = torch.cuda.memory_allocated()

@@ -454,6 +454,16 @@ def release(trainer: Any) -> None:
     vars(sharded).clear()  # ZeRO-3's hooks outlive the engine and hold it
 
 
+def empty_what_is_left() -> None:
+    """Give back the memory of large tensors that DeepSpeed's hooks still hold; nothing of a finished run is needed."""
+    if not torch.cuda.is_available():
+        return
+    gc.collect()
+    for item in gc.get_objects():
+        if isinstance(item, torch.Tensor) and item.is_cuda and item.untyped_storage().nbytes() > 2**24:
+            item.untyped_storage().resize_(0)
+
+
 def machine() -> dict[str, str]:
     """GPU, allocator settings and versions."""
     import os

@@ -2,7 +2,7 @@
 
 Nothing is written: training packs by itself. The attention cost that balance needs is that of a model with
 `--hidden_size`: one token costs 12 x hidden_size squared tokens of attention outside it (24 h^2 against 2 h FLOPs a
-pair, causal, per layer).
+pair, causal, per layer), times the measured ratio of both speeds.
 """
 
 from __future__ import annotations
@@ -100,30 +100,50 @@ def main(argv: list[str]) -> int:
     """Runs the verb; returns 0. Mistakes of the user are raised as `UserError`."""
     from medscroll.config.parse import Positional, parse_arguments
 
-    positional = Positional(field="data_dir", many=False, help="folder made by `medscroll prepare`")
+    positional = Positional(
+        field="data_dir", many=False, help="as --data_dir of pretrain: DATA, or MEDICAL,GENERAL=0.15"
+    )
     (arguments,) = parse_arguments(argv, (PackArguments,), verb="pack", positional=positional)
-    store, _ = open_split(arguments.data_dir, arguments.split)
-    figures = [_figures(store, arguments, size) for size in arguments.block_sizes()]
+    sources = open_sources(arguments.data_dir, arguments.split)
+    figures = [_figures(sources, arguments, size) for size in arguments.block_sizes()]
+    from medscroll.packing.compare import recommend
+
+    advice = recommend(figures)
     if arguments.json:
-        print(json.dumps({"data_dir": arguments.data_dir, "split": arguments.split, "plans": figures}))
+        said = {"data_dir": arguments.data_dir, "split": arguments.split, "plans": figures, "recommended": advice}
+        print(json.dumps(said))
     else:
-        _print_table(figures, arguments)
+        _print_table(figures, advice, arguments)
     return 0
 
 
-def _figures(store: Any, arguments: PackArguments, block_size: int) -> dict[str, Any]:
-    from medscroll.packing.compare import outlook
-    from medscroll.packing.plan import pack
+def open_sources(data_dir: str, split: str) -> Any:
+    """The folders of `--data_dir` as `pretrain` reads them, several with shares and repeats too.
 
-    plan = pack(
-        store.lengths,
-        block_size=block_size,
-        cuts=store.cuts,
-        bos=store.adds_bos,
-        long_text_threshold=arguments.long_text_threshold,
-        **arguments.settings(),
-    )
-    return outlook(plan, linear_cost=12.0 * arguments.hidden_size)
+    Raises:
+        ConfigError: no folder is named, or it cannot be understood.
+        DataError: a folder holds no prepared data, or the split has no documents.
+    """
+    from medscroll.packing.mixture import PreparedSources
+    from medscroll.packing.sources import parse_sources
+
+    folders = parse_sources(data_dir) if data_dir else []
+    if len(folders) <= 1:
+        open_split(str(folders[0].folder) if folders else "", split)
+    prepared = PreparedSources(folders)
+    if split == "validation" and not any(len(store) for _, store in prepared.validation):
+        raise DataError(f"the split {split!r} has no documents", where=data_dir, remedy="choose the other --split")
+    return prepared
+
+
+def _figures(sources: Any, arguments: PackArguments, block_size: int) -> dict[str, Any]:
+    from medscroll.packing.compare import outlook
+    from medscroll.packing.cost import speed_ratio
+
+    read = sources.training if arguments.split == "train" else sources.held_out
+    threshold = arguments.long_text_threshold
+    mixture = read(keep=False, block_size=block_size, long_text_threshold=threshold, **arguments.settings())
+    return {"read": mixture.lines} | outlook(mixture.plan, linear_cost=12.0 * arguments.hidden_size * speed_ratio())
 
 
 def _percent(share: float) -> str:
@@ -138,14 +158,16 @@ def _balance(entry: dict[str, float] | None) -> str:
     return f"{entry['dealt']:.3f} ({entry['undealt']:.3f})" if entry else "n/a"
 
 
-def _rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of each line of the table; an empty value is a heading."""
+def _rows(plan: dict[str, Any], time: float) -> list[tuple[str, str]]:
+    """Name and value of each line of the table; an empty value is a heading. `time`: a token, relative."""
     long = plan["long"]
     return [
         ("blocks", f"{plan['blocks']:,}"),
         ("fill", _percent(plan["fill"])),
         ("documents whole", f"{plan['whole']:,}"),
         ("documents divided", f"{plan['divided']:,}"),
+        ("tokens in whole documents", _percent(plan["whole_tokens"])),
+        ("time a token, relative", f"{time:.2f}"),
         ("longest piece", f"{plan['longest_piece']:,}"),
         (f"above {long['threshold']:,} tokens", f"{long['documents']:,}"),
         ("  their tokens", f"{long['tokens']:,}"),
@@ -168,7 +190,7 @@ def _rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _print_table(figures: list[dict[str, Any]], arguments: PackArguments) -> None:
+def _print_table(figures: list[dict[str, Any]], advice: dict[str, Any], arguments: PackArguments) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -184,11 +206,19 @@ def _print_table(figures: list[dict[str, Any]], arguments: PackArguments) -> Non
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("block_size", no_wrap=True)
     for plan in figures:
-        table.add_column(f"{plan['block_size']:,}", justify="right", no_wrap=True)
-    for cells in zip(*(_rows(plan) for plan in figures), strict=True):
+        mark = " *" if plan["block_size"] == advice["block_size"] and len(figures) > 1 else ""
+        table.add_column(f"{plan['block_size']:,}{mark}", justify="right", no_wrap=True)
+    for cells in zip(*(_rows(plan, advice["time"][plan["block_size"]]) for plan in figures), strict=True):
         name, heading = cells[0][0], all(not value for _, value in cells)
         table.add_row(name, *(value for _, value in cells), style="bold" if heading else None)
     console = Console()
     if not console.is_terminal:  # a pipe has no width: nothing is cut off there
         console = Console(width=40 + 30 * len(figures))
     console.print(table)
+    for line in first["read"]:
+        print(line)
+    if len(figures) > 1:
+        print(
+            f"Recommended of these: --block_size {advice['block_size']}: {advice['reason']}.\n"
+            "The model needs that many positions, and `medscroll plan` says what fits in memory."
+        )

@@ -46,9 +46,7 @@ def read_xml(data: bytes, name: str, options: ReadOptions | None = None) -> Iter
     try:
         yield from _read(data, name, options or ReadOptions())
     except RecursionError:
-        raise DataError(
-            "elements are nested too deeply", name, "repair the file", reason="nested_too_deeply"
-        ) from None
+        raise DataError("elements are nested too deeply", name, "repair the file", reason="nested_too_deeply") from None
 
 
 def _read(data: bytes, name: str, options: ReadOptions) -> Iterator[Record]:

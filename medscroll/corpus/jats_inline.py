@@ -23,9 +23,7 @@ _SPACE = re.compile(r"[ \t\r\n\f\v]+")
 _CITATION = re.compile(r"\d{1,3}(?:\s*[,;–−-]\s*\d{1,3})*")
 _MATHML = "{http://www.w3.org/1998/Math/MathML}"
 # Left out of running text: they are printed elsewhere or are machine data.
-_SILENT = frozenset(
-    {"object-id", "inline-graphic", "graphic", "alt-text", "long-desc", "index-term", "target", "x"}
-)
+_SILENT = frozenset({"object-id", "inline-graphic", "graphic", "alt-text", "long-desc", "index-term", "target", "x"})
 _BREAKS = frozenset({"break", "hr"})
 
 

@@ -21,7 +21,6 @@ _SENTENCE_END = re.compile(r"[.!?:;。！？：；…\"”）)\]]\s*$")
 _MARKUP = re.compile(r"</?(?:table|div|html|img|p|span|details)\b", re.IGNORECASE)
 
 
-
 def read_recognised(values: list[Any], name: str, *, references: bool = False) -> Record:
     """The document of recognised pages.
 

@@ -105,9 +105,7 @@ class Characters:
 
 def _kind(character: str) -> str:
     point = ord(character)
-    return next(
-        (kind for kind, spans in _KINDS.items() if any(first <= point <= last for first, last in spans)), ""
-    )
+    return next((kind for kind, spans in _KINDS.items() if any(first <= point <= last for first, last in spans)), "")
 
 
 def _trailing(text: str) -> list[tuple[int, int]]:

@@ -63,9 +63,7 @@ class LostCharactersConfig:
             ConfigError: an unknown kind of evidence.
         """
         if self.evidence not in ("marks", "always"):
-            raise ConfigError(
-                f"lost_characters.evidence is {self.evidence!r}", remedy="give marks or always"
-            )
+            raise ConfigError(f"lost_characters.evidence is {self.evidence!r}", remedy="give marks or always")
         return LostCharacters(self)
 
 

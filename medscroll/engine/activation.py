@@ -1,14 +1,14 @@
 """Chooses what the backward pass finds kept (`--activation_memory`), and how bfloat16 weights are updated.
 
-How: `auto` walks from the fastest level to the smallest and takes the first whose estimate (`planning.activations`)
-fits the device, and the host where layer inputs wait there. Everything it needs is known before the model is built.
-Cost: arithmetic.
+How: `auto` walks from the fastest level to the smallest and takes the first that the plan of this very run
+(`planning.memory`) fits into the device, and the host where layer inputs wait there. Everything it needs is known
+before the model is built. Cost: on a GPU a few seconds, for the model's class is run on the meta device; none on a CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psutil
 
@@ -16,10 +16,13 @@ from medscroll.config.training import TrainingArguments
 from medscroll.engine.defaults import Choice
 from medscroll.errors import CapacityError, ConfigError
 from medscroll.model.activation_levels import TILE_TOKENS, Level, parse_level
-from medscroll.planning.activations import GIB, Estimate, Step, estimate
+from medscroll.model.tiled_mlp import can_tile
+from medscroll.planning.candidate import GIB, TrainingSetup
+from medscroll.planning.host_disk import stored_inputs
 from medscroll.planning.machine import cgroup_memory_limit
+from medscroll.planning.memory import error_bound, memory_of, num_layers
 
-USABLE = 0.97  # of a device's memory: the rest goes to fragments
+HOST_USABLE = 0.97  # of a host's memory
 HOST_LEFT = 6 * GIB  # for the process itself
 LONG_ROW = 1 << 16  # tokens from which attention costs more than everything else, if one document fills the row
 
@@ -37,15 +40,47 @@ def room_here(device: object, local_ranks: int) -> Room:
     import torch
 
     total, limit = psutil.virtual_memory().total, cgroup_memory_limit()
-    host = int((total if limit is None else min(total, limit)) * USABLE) // max(local_ranks, 1)
+    host = int((total if limit is None else min(total, limit)) * HOST_USABLE) // max(local_ranks, 1)
     place = torch.device(str(device))
     if place.type != "cuda":
         return Room(None, host)
-    return Room(int(torch.cuda.get_device_properties(place).total_memory * USABLE), host)
+    return Room(int(torch.cuda.get_device_properties(place).total_memory), host)
 
 
-def choose_level(args: TrainingArguments, step: Step, room: Room) -> tuple[Level, Choice]:
+@dataclass(frozen=True)
+class Estimate:
+    """Planned bytes of a level: on the device by kind, and of layer inputs in host memory.
+
+    `spare` are the bytes by which the plan may be too low: they must be free too.
+    """
+
+    states: float
+    kept: float
+    working: float
+    host: float
+    spare: float = 0.0
+
+    @property
+    def device(self) -> float:
+        """Bytes on the device at the peak of a step."""
+        return self.states + self.kept + self.working
+
+
+def estimate(setup: TrainingSetup, level: Level) -> Estimate:
+    """The plan of a setup at a level."""
+    asked = setup.replace(activation_memory=level.name)
+    memory = memory_of(asked)
+    states = memory.weights + memory.optimizer_states + memory.gradients + memory.cuda_context
+    spare = memory.most(error_bound(asked)) - memory.total
+    working = memory.total - states - memory.activations
+    return Estimate(states, memory.activations, working, stored_inputs(asked), spare)
+
+
+def choose_level(args: TrainingArguments, setup: TrainingSetup, room: Room) -> tuple[Level, Choice]:
     """The level of this run and why; writes its name into `args` and switches HF's own recomputation off.
+
+    Args:
+        setup: the run with everything chosen but its level.
 
     Raises:
         ConfigError: contradicting flags.
@@ -53,17 +88,36 @@ def choose_level(args: TrainingArguments, step: Step, room: Room) -> tuple[Level
     """
     asked = _asked(args)
     if asked == "auto":
-        level, reason = _first_that_fits(step, room)
+        level, reason = _automatic(setup, room)
     else:
         level, reason = parse_level(asked), "given"
         if room.device is not None:
-            reason += f"; estimated {_words(estimate(step, level), room)}"
+            reason += _planned(setup, level, room)
     args.activation_memory = level.name
     # the engine recomputes by itself: HF's switch would replace the functions that it gives to the layers
     args.gradient_checkpointing = None
     if hasattr(args, "activation_checkpointing"):
         args.activation_checkpointing = None
     return level, Choice("activation_memory", level.name, reason)
+
+
+def _planned(setup: TrainingSetup, level: Level, room: Room) -> str:
+    try:
+        return f"; planned {_words(estimate(setup, level), room)}"
+    except Exception as error:  # a plan is help, never a condition of training
+        return f"; no plan of this model: {type(error).__name__}"
+
+
+def _automatic(setup: TrainingSetup, room: Room) -> tuple[Level, str]:
+    """The first level that fits; `full` where this model cannot be planned."""
+    if room.device is None:
+        return Level("none"), "a CPU has memory to spare"
+    try:
+        return _first_that_fits(setup, room)
+    except CapacityError:
+        raise
+    except Exception as error:
+        return Level("full"), f"no plan of this model ({type(error).__name__}): the level that every model has"
 
 
 def _asked(args: TrainingArguments) -> str:
@@ -84,21 +138,26 @@ def _asked(args: TrainingArguments) -> str:
     )
 
 
-def _levels(step: Step) -> Iterator[Level]:
+def _levels(layers: int, tokens: int, *, tile: bool) -> Iterator[Level]:
     """From fastest to smallest. Kept attention saves what grows with the square of a document.
 
     A tiled MLP computes the MLP once more, which a long row hardly feels; so there it comes before attention is
     recomputed, and in a short row not at all.
     """
-    layers, tiled = step.shape.layers, step.tokens > TILE_TOKENS and step.can_tile
+    tiled = tokens > TILE_TOKENS and tile
     yield Level("none")
     for count in range(layers, 0, -1):
         yield Level("linear", None if count == layers else count)
     yield Level("attention")
     yield Level("attention", offload=True)
-    if tiled and step.tokens >= LONG_ROW:
+    if tiled and tokens >= LONG_ROW:
         yield Level("attention", tiled=True)
         yield Level("attention", offload=True, tiled=True)
+    yield from _smallest(tiled=tiled)
+
+
+def _smallest(*, tiled: bool) -> Iterator[Level]:
+    """The levels that keep layer inputs alone, or fewer."""
     yield Level("full")
     yield Level("full", offload=True)
     if tiled:
@@ -111,22 +170,24 @@ def _levels(step: Step) -> Iterator[Level]:
                 yield Level("every", every=every, offload=offload, tiled=True)
 
 
-def _first_that_fits(step: Step, room: Room) -> tuple[Level, str]:
-    if room.device is None:
-        return Level("none"), "a CPU has memory to spare"
-    for level in _levels(step):
-        found = estimate(step, level)
+def _first_that_fits(setup: TrainingSetup, room: Room) -> tuple[Level, str]:
+    tiles, tokens = can_tile(setup.config), setup.micro_tokens
+    for level in _levels(num_layers(setup), tokens, tile=tiles):
+        found = estimate(setup, level)
         if _fits(found, room):
             fastest = "" if level.kind == "none" else "; faster levels do not fit"
-            return level, f"estimated {_words(found, room)}{fastest}"
-    longest = _longest(step, room)
-    smallest = min((estimate(step, level) for level in _levels(step)), key=lambda found: found.device)
+            return level, f"planned {_words(found, room)}{fastest}"
+    longest = longest_block_that_fits(setup, room, tile=tiles)
+    smallest = min(
+        (estimate(setup, level) for level in _smallest(tiled=tiles and tokens > TILE_TOKENS)),
+        key=lambda found: found.device,
+    )
     if longest >= 256:
         remedy = f"--block_size {longest}, which fits; or more GPUs with --deepspeed zero3, or --use_peft"
     else:
         remedy = "the states alone do not fit: --deepspeed zero3 over more GPUs, zero3_offload, --use_peft or --qlora"
     raise CapacityError(
-        f"no level of activation memory holds rows of {step.tokens:,} tokens: the smallest is estimated at "
+        f"no level of activation memory holds rows of {setup.micro_tokens:,} tokens: the smallest is planned at "
         f"{_words(smallest, room)}",
         where="--block_size x --per_device_train_batch_size",
         remedy=remedy,
@@ -135,19 +196,21 @@ def _first_that_fits(step: Step, room: Room) -> tuple[Level, str]:
 
 def _fits(found: Estimate, room: Room) -> bool:
     on_host = found.host == 0 or found.host + HOST_LEFT <= room.host
-    return room.device is not None and found.device <= room.device and on_host
+    return room.device is not None and found.device + found.spare <= room.device and on_host
 
 
-def _longest(step: Step, room: Room) -> int:
-    """The most tokens a row may have at any level, in steps of 256."""
-    low, high = 0, step.tokens // 256
-    while low < high:
+def longest_block_that_fits(setup: TrainingSetup, room: Room, *, tile: bool) -> int:
+    """The most tokens a block may have at any level, in steps of 256; memory is close to linear in them."""
+
+    def fits(tokens: int) -> bool:
+        shorter = setup.replace(block_size=tokens)
+        tiled = tile and shorter.micro_tokens > TILE_TOKENS
+        return any(_fits(estimate(shorter, level), room) for level in _smallest(tiled=tiled))
+
+    low, high = 0, setup.block_size // 256
+    while low < high and high - low > max(1, low // 16):  # each question runs the model on the meta device
         middle = (low + high + 1) // 2
-        shorter = replace(step, tokens=256 * middle)
-        if any(_fits(estimate(shorter, level), room) for level in _levels(shorter)):
-            low = middle
-        else:
-            high = middle - 1
+        low, high = (middle, high) if fits(256 * middle) else (low, middle - 1)
     return 256 * low
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from medscroll.engine.evaluation import positions_in_words
 from medscroll.engine.monitoring import RunMonitor, piece_summary
 from medscroll.engine.phases import StepTime
 from medscroll.engine.run_folder import EventLog, environment
@@ -118,12 +119,14 @@ class Progress(TrainerCallback):
             self._training(args, state, logs)
 
     def _evaluation(self, state: TrainerState, logs: dict[str, float]) -> None:
-        self.events.write({"type": "evaluation", "step": state.global_step, **logs})
+        ranges = self.record.loss_by_position
+        self.events.write({"type": "evaluation", "step": state.global_step, **logs, "loss_by_position": ranges})
         if state.is_world_process_zero:
             print(
                 f"validation at step {state.global_step}: loss {logs['eval_loss']:.4f}  "
                 f"perplexity {logs['eval_perplexity']:.2f} per token, {logs['eval_byte_perplexity']:.3f} per byte  "
-                f"({logs['eval_targets']:,.0f} targets, {logs['eval_bytes']:,.0f} bytes)",
+                f"({logs['eval_targets']:,.0f} targets, {logs['eval_bytes']:,.0f} bytes)\n"
+                f"  {positions_in_words(ranges)}",
                 flush=True,
             )
         self.last_time = time.perf_counter()  # evaluation is not training time

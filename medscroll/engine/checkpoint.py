@@ -4,8 +4,8 @@ A folder `checkpoint-N` holds what transformers and DeepSpeed write (HF model, o
 `cursor.json` (where the data stands), `consumption.json` (the ledger so far) and, after all ranks have written,
 `manifest.json` with size and CRC-32 of every file. A checkpoint without a manifest was cut off while it was written.
 
-Price: the CRCs read every file once more, shared out over the ranks (about 1 GB/s and rank). Resuming checks sizes;
-the CRCs are there for a deeper check.
+Price: the CRCs read every file once more, shared out over the ranks (about 1 GB/s and rank). Resuming checks sizes,
+and the CRCs of small files (cursor, ledger, configuration); those of large ones are there for a deeper check.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from medscroll.engine.run_folder import checkpoints, write_json
 from medscroll.errors import CapacityError, CheckpointError
 
+SMALL = 1 << 24  # bytes; files up to this size are read and compared before a resume
 MANIFEST, CURSOR, CONSUMPTION = "manifest.json", "cursor.json", "consumption.json"
 
 
@@ -76,6 +77,8 @@ def check_manifest(folder: Path) -> None:
             wrong.append(f"{name} is missing")
         elif file.stat().st_size != entry["bytes"]:
             wrong.append(f"{name} has {file.stat().st_size:,} bytes of {entry['bytes']:,}")
+        elif entry["bytes"] <= SMALL and crc32(file) != entry["crc32"]:
+            wrong.append(f"{name} is not what was written")
     if wrong:
         raise CheckpointError(f"the checkpoint is damaged: {'; '.join(wrong[:5])}", str(folder), others)
 

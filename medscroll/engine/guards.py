@@ -13,6 +13,7 @@ from medscroll.engine.run_folder import refuse_foreign_folder
 from medscroll.engine.topology import Topology
 from medscroll.errors import ConfigError, EnvironmentError_, UserError
 from medscroll.model.load import load_config
+from medscroll.packing.sources import parse_sources
 
 
 def check_flags(model_args: ModelArguments, data_args: DataArguments, args: TrainingArguments, place: Topology) -> None:
@@ -37,6 +38,8 @@ def check_flags(model_args: ModelArguments, data_args: DataArguments, args: Trai
                 remedy="name one of them",
             )
         )
+    if data_args.data_dir is not None:
+        attempt(parse_sources, data_args.data_dir)
     if not model_args.model_name_or_path:
         problems.append(ConfigError("--model_name_or_path is missing", remedy="a folder, a hub id or a preset"))
     else:

@@ -35,10 +35,11 @@ from medscroll.monitor.log import EventWriter
 from medscroll.monitor.numbers import numbers
 from medscroll.monitor.probes import Probes
 from medscroll.monitor.schema import SCHEMA_VERSION, stacks_path
-from medscroll.monitor.stragglers import mean_phases
+from medscroll.monitor.stragglers import mean_phases, phase_scatter
 from medscroll.monitor.traffic import TrafficCounter
 
 SLOW_BY = 0.08  # lateness in two windows in a row, as a share of the step, that names a straggler
+SETTLING = 3  # steps after the start that say nothing: kernels are compiled, memory is taken
 WINDOW_SLACK = 60.0  # seconds that starting a profiler may take
 
 
@@ -51,6 +52,7 @@ class MonitorSettings:
     stall_factor: float
     abort: bool
     exposed_limit: float
+    timeout: float = 1800.0  # seconds, of collectives: --ddp_timeout
 
 
 class RunMonitor:
@@ -83,7 +85,7 @@ class RunMonitor:
         self._lock = threading.Lock()
         self._sample: dict[str, Any] = {}
         self._sampled = 0.0
-        self._counted_step = 0
+        self._counted_step = self._settled = 0
         self._window: dict[str, Any] | None = None
         self._usual_at_window = 0.0
         self._late: set[tuple[int, str]] = set()
@@ -121,7 +123,7 @@ class RunMonitor:
             print(f"NOTE: {note}", file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):
             stacks_path(self.run_folder, place.rank).unlink(missing_ok=True)
-        self._counted_step = step
+        self._counted_step, self._settled = step, step + SETTLING
         self.traffic.read()  # what was communicated before belongs to no step
         self._watchman = Watchman(
             self.run_folder,
@@ -130,9 +132,10 @@ class RunMonitor:
             self.clock,
             self.events,
             factor=self.settings.stall_factor,
+            timeout=collectives_timeout(self.settings.timeout),
             abort=self.settings.abort,
             each_tick=self._tick,
-            phases=self._mean_phases,
+            phases=self._phases,
         )
         self._watchman.step = step
         self.clock.begin()
@@ -191,8 +194,10 @@ class RunMonitor:
 
     # Monitor thread
 
-    def _mean_phases(self) -> dict[str, float]:
-        return mean_phases(list(self._recent))
+    def _phases(self) -> tuple[dict[str, float], dict[str, float], int]:
+        """Median seconds a phase over the last steps (not the first ones), their standard errors, how many steps."""
+        recent = [event for event in list(self._recent) if event["step"] > self._settled]
+        return mean_phases(recent), phase_scatter(recent), len(recent)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -278,6 +283,21 @@ class RunMonitor:
         self.events.write({**event, "status": status, "reason": reason})
         self.clock.close()
         self.events.flush()
+
+
+def collectives_timeout(given: float) -> float | None:
+    """Seconds after which the first collectives of this job give up; None without a process group.
+
+    `--ddp_timeout` is that of the default group. DeepSpeed reduces gradients in a group of its own, which has torch's
+    default (10 minutes with NCCL) whatever was given.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
+    from torch.distributed import constants
+
+    name = "default_pg_nccl_timeout" if "nccl" in torch.distributed.get_backend() else "default_pg_timeout"
+    default = getattr(constants, name, None)
+    return given if default is None else min(given, default.total_seconds())
 
 
 def node_index(place: Topology) -> int:

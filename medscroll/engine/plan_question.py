@@ -20,7 +20,14 @@ from medscroll.config.training import TrainingArguments
 from medscroll.engine.plan_setup import constraints_of, shape_arguments, weights_of
 from medscroll.errors import CapacityError, ConfigError, UserError
 from medscroll.model.load import check_positions, load_config
-from medscroll.planning.budget import Affordable, affordable, parse_tokens, read_sources
+from medscroll.planning.budget import (
+    PASSES_WITHOUT_LOSS,
+    Affordable,
+    affordable,
+    parse_tokens,
+    read_lengths,
+    read_sources,
+)
 from medscroll.planning.calibration import calibrate, default_file, read_pairs
 from medscroll.planning.candidate import Candidate, Constraints
 from medscroll.planning.cluster import Cluster, parse_cluster
@@ -30,6 +37,7 @@ from medscroll.planning.run_files import command_words, write_run
 from medscroll.planning.search import plan_training
 
 GIB = 2**30
+SHORTEST = 2048  # tokens of a block that is still worth choosing without being asked
 BLOCKS = (4096, 8192, 16384, 32768, 65536, 131072)
 
 
@@ -181,6 +189,8 @@ def answer_question(plan_args: Any, flags: Flags) -> Answer:
     """
     question, sources = make_question(plan_args, flags)
     counts = parse_nodes(plan_args.nodes, question.cluster.nodes) if plan_args.nodes else None
+    if flags.packing.block_size is None:
+        shorten(question, counts)
     if counts is None:
         candidates = question.ask(question.cluster, question.block_size, fewer_nodes=True)
     else:
@@ -200,6 +210,29 @@ def answer_question(plan_args: Any, flags: Flags) -> Answer:
         elif question.tokens is not None:
             answer.candidates, answer.verdicts = within_limits(candidates, plan_args.days, plan_args.budget, question)
     return answer
+
+
+def shorten(question: Question, counts: list[int] | None) -> None:
+    """Without --block_size: the largest block, from the model's positions downwards by halves, that fits anything."""
+    most = question.block_size
+    machines = question.cluster if counts is None else question.cluster.with_nodes(counts[-1])
+    fewer = counts is None
+    size = most
+    while size >= SHORTEST:
+        if question.ask(machines, size, fewer_nodes=fewer)[0].fits:
+            break
+        size //= 2
+    if size == most or size < SHORTEST:
+        return
+    question.block_size = size
+    question.cluster = dataclasses.replace(
+        question.cluster,
+        notes=(
+            *question.cluster.notes,
+            f"--block_size {size}: none was given, and of the model's {most:,} positions this is the longest block "
+            "that fits (halving)",
+        ),
+    )
 
 
 def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ...]]:
@@ -262,18 +295,6 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
     return question, sources
 
 
-def read_lengths(data_dir: str) -> Any:
-    """Tokens of the training documents of a prepared folder, int64 [documents].
-
-    Raises:
-        UserError: there are none.
-    """
-    from medscroll.packing.store import TokenStore
-
-    read_sources(data_dir)  # names the mistake where there is no prepared data
-    return TokenStore.open(Path(data_dir) / "tokens" / "train").lengths
-
-
 def document_length(given: float | None, lengths: Any, block_size: int) -> tuple[float | None, int]:
     """Tokens over which attention runs on average (weighted by tokens), and the longest piece; None: a whole block."""
     if given is not None:
@@ -297,9 +318,9 @@ def within_limits(
     if budget is not None and question.cluster.price is None:
         raise ConfigError("--budget needs the price of a GPU and hour", "--budget", "--price 2.5")
     kept = [item for item in candidates if meets(item)]
-    limits = [f"{days:g} days"] * (days is not None) + [f"{budget:,.0f} {question.cluster.currency}"] * (
-        budget is not None
-    )
+    limits = [f"{days:g} days"] if days is not None else []
+    if budget is not None:
+        limits.append(f"{budget:,.0f} {question.cluster.currency}")
     asked = f"{short(question.tokens or 0)} tokens in {' and '.join(limits)}"
     if kept:
         first = min(kept, key=lambda item: (item.cost or 0.0, -item.time.tokens_per_second))
@@ -386,7 +407,7 @@ def write_answer(
         if answer.affordable is not None and (answer.affordable.passes or 0) < 1:
             given["max_steps"] = answer.affordable.steps
         elif answer.affordable is not None and answer.affordable.passes:
-            given["num_train_epochs"] = int(answer.affordable.passes * 100) / 100
+            given["num_train_epochs"] = min(int(answer.affordable.passes * 100) / 100, PASSES_WITHOUT_LOSS)
         price = (
             f"{best.cost:,.0f} {question.cluster.currency} in {best.days:.1f} days" if best.cost and best.days else ""
         )

@@ -7,7 +7,7 @@ What was given is fixed, what was left out is searched. Names of flags that only
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medscroll.config.arguments import AdapterArguments, ModelArguments
 from medscroll.config.presets import is_preset, load_preset
@@ -128,17 +128,28 @@ def constraints_of(
     if model_args.attn_backend != "auto":
         values["attn_backend"] = model_args.attn_backend
     values["liger"] = model_args.use_liger != "false"
-    for field, flag in (("tiled_mlp_tokens", "tiled_mlp_tokens"), ("sequence_parallel", "sequence_parallel_size")):
-        value = getattr(args, flag, None)
-        if isinstance(value, int) and value > 0:
-            values[field] = value
+    shared = getattr(args, "sequence_parallel_size", None)
+    if isinstance(shared, int) and shared > 0:
+        values["sequence_parallel"] = shared
     return Constraints(**values)
+
+
+class Machines(Protocol):
+    """How many GPUs a run has: a `Cluster`, or a `Topology`."""
+
+    @property
+    def nodes(self) -> int:
+        """Machines."""
+
+    @property
+    def gpus_per_node(self) -> int:
+        """Ranks of one of them."""
 
 
 def setup_of_run(
     config: Any,
     parameters: int,
-    cluster: Cluster,
+    cluster: Machines,
     model_args: ModelArguments,
     adapters: AdapterArguments,
     *,
@@ -178,7 +189,13 @@ def setup_of_run(
         hpz_group=int(zero.get("zero_hpz_partition_size", 1) or 1),
         attn_backend=attn_backend,
         liger=liger,
+        fused_loss=liger and stage != 3,  # medscroll.model.liger: ZeRO-3 does not gather lm_head for a fused loss
     )
+
+
+def longest_block(data: Any) -> int:
+    """Tokens of the longest block that a PackedDataset holds."""
+    return int(data.plan.block_lengths.max(initial=1))
 
 
 def plan_of_run(
@@ -207,7 +224,7 @@ def plan_of_run(
             model_args,
             adapters,
             args=args,
-            block_size=int(plan.block_lengths.max(initial=1)),
+            block_size=longest_block(schedule.dataset),
             document_length=mean,
             weight_dtype=weight_dtype,
             attn_backend=attn_backend,

@@ -25,12 +25,12 @@ from medscroll.engine.deepspeed import join_deepspeed, load_deepspeed, single_pr
 from medscroll.engine.defaults import Choice, Situation, fill_defaults
 from medscroll.engine.monitoring import MonitorSettings, RunMonitor, watched
 from medscroll.engine.plan_check import Meter, PlanCheck
-from medscroll.engine.plan_setup import plan_of_run
+from medscroll.engine.plan_setup import longest_block, plan_of_run, setup_of_run
 from medscroll.engine.plot import plot_loss
 from medscroll.engine.run_folder import EventLog, environment, write_config, write_json
 from medscroll.engine.step_record import StepRecord
 from medscroll.engine.topology import Topology, training_device
-from medscroll.engine.trainer import BlockTrainer, cursor_at
+from medscroll.engine.trainer import BlockTrainer
 from medscroll.model.activation_levels import Level, parse_level
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
@@ -38,14 +38,13 @@ from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
 from medscroll.model.recompute import apply_level
 from medscroll.model.rounding import StochasticAdamW
-from medscroll.model.tiled_mlp import can_tile
 from medscroll.monitor.traffic import enable_recorder
 from medscroll.packing.cost import linear_cost
 from medscroll.packing.cursor import Cursor
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
-from medscroll.planning.activations import LayerShape, Step
+from medscroll.planning.candidate import TrainingSetup
 from medscroll.planning.compute import ModelFlops, count_parameters, model_flops, peak_flops
 from medscroll.planning.recomputation import recomputed_flops
 
@@ -223,9 +222,8 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
         args.use_cpu, args.dataloader_pin_memory = True, False
     choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
     choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
-    step = training_step(data, args, context, (dtype, computing), liger=liger.use)
-    step = dataclasses.replace(step, can_tile=can_tile(data.config, trust_remote_code=trust))
-    level, level_choice = choose_level(args, step, room_here(device, context.place.local_world_size))
+    planned = planned_setup(data, model_args, args, context, (dtype, backend.name), liger=liger.use)
+    level, level_choice = choose_level(args, planned, room_here(device, context.place.local_world_size))
     choices.append(level_choice)
     rounding = choose_rounding(
         args,
@@ -234,45 +232,32 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
         adapter=context.adapter,
     )
     choices += [] if rounding is None else [rounding]
-    return Setup(dtype, backend.name, level, step.element, choices)
+    return Setup(dtype, backend.name, level, computing.itemsize, choices)
 
 
-def training_step(
+def planned_setup(
     data: StageData,
+    model_args: ModelArguments,
     args: TrainingArguments,
     context: Context,
-    dtypes: tuple[torch.dtype, torch.dtype],
+    chosen: tuple[torch.dtype, str],
     *,
     liger: bool,
-) -> Step:
-    """The memory-relevant facts of a step, for `planning.activations`; `dtypes`: of the weights, of computation."""
-    dtype, computing = dtypes
-    adapters, trainable = context.adapters, context.parameters
-    weight_bytes = (
-        0.56 if adapters.qlora or adapters.load_in_4bit else 1.06 if adapters.load_in_8bit else dtype.itemsize
-    )
-    shape = LayerShape.of(data.config)
-    if context.adapter:
-        widths = 6 * shape.hidden + 2 * shape.query + 2 * shape.key_value + 3 * shape.mlp  # inputs and outputs
-        trainable = adapters.lora_rank * widths * shape.layers
-    zero = (context.deepspeed or {}).get("zero_optimization", {})
-    accumulated = (context.deepspeed or {}).get("data_types", {}).get("grad_accum_dtype")
-    return Step(
-        shape=shape,
-        tokens=data.train.plan.block_size * args.per_device_train_batch_size,
-        parameters=context.parameters,
-        trainable=trainable,
-        weight_bytes=weight_bytes,
-        trained_bytes=4 if context.adapter else dtype.itemsize,
-        element=computing.itemsize,
-        zero_stage=context.zero_stage,
-        ranks=context.place.world_size,
-        cpu_optimizer=(zero.get("offload_optimizer") or {}).get("device") == "cpu",
-        accumulates=args.gradient_accumulation_steps > 1 or context.place.world_size > 1,
-        fused=liger,
-        fused_loss=liger and context.zero_stage != 3,
-        autocast=dtype == torch.float32 and computing != torch.float32,
-        gradient_bytes=2 if accumulated == "bf16" else 4,
+) -> TrainingSetup:
+    """What the planner is asked about this run; `chosen`: dtype of the weights, attention backend."""
+    dtype, backend = chosen
+    return setup_of_run(
+        data.config,
+        context.parameters,
+        context.place,
+        model_args,
+        context.adapters,
+        args=args,
+        block_size=longest_block(data.train),
+        document_length=None,
+        weight_dtype=str(dtype).removeprefix("torch."),
+        attn_backend=backend,
+        liger=liger,
     )
 
 
@@ -364,6 +349,7 @@ def monitor_settings(args: TrainingArguments) -> MonitorSettings:
         stall_factor=args.stall_factor,
         abort=args.stall_action == "abort",
         exposed_limit=args.exposed_limit,
+        timeout=float(args.ddp_timeout),
     )
 
 
@@ -407,7 +393,7 @@ def check_resume(resume: Path | None, schedule: ScheduledBlocks, deepspeed: bool
     checkpoint_files.check_ranks(resume, deepspeed, world_size)
     cursor = Cursor.from_json(checkpoint_files.read_json(resume, checkpoint_files.CURSOR))
     step = int(checkpoint_files.read_json(resume, checkpoint_files.MANIFEST)["step"])
-    cursor.verify(cursor_at(schedule, step), where=str(resume))
+    cursor.verify(schedule.cursor(step), where=str(resume))
 
 
 def plain_arguments(args: TrainingArguments) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class StepRecord:
         plan = schedule.dataset.plan
         self.block_tokens, self.block_squares = plan.block_lengths, plan.block_squares
         self.last_step: dict[str, Any] = {}
+        self.loss_by_position: list[dict[str, float]] = []  # of the last evaluation, all ranks
         self._blocks: list[int] = []
         self._targets = 0
         self.start_window()

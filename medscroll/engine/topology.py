@@ -28,6 +28,11 @@ class Topology:
         return max(1, self.world_size // max(1, self.local_world_size))
 
     @property
+    def gpus_per_node(self) -> int:
+        """Processes of one node, each of which has a GPU of its own where there are GPUs."""
+        return self.local_world_size
+
+    @property
     def is_main(self) -> bool:
         """Whether this is rank 0, which prints and writes what belongs to the whole run."""
         return self.rank == 0

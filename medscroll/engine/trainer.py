@@ -16,6 +16,7 @@ makes it the mean over all targets of all ranks and accumulation steps.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,34 +28,32 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import PrinterCallback, Trainer
 
 from medscroll.engine import checkpoint as checkpoint_files
-from medscroll.engine.evaluation import evaluate_sums, metrics_of
+from medscroll.engine.evaluation import by_position, evaluate_sums, metrics_of
 from medscroll.engine.monitoring import RunMonitor
 from medscroll.engine.run_folder import write_json
 from medscroll.engine.step_record import StepRecord
+from medscroll.errors import DataError
+from medscroll.model.borders import is_hybrid, sequence_index
 from medscroll.packing.collate import collate_blocks
-from medscroll.packing.cursor import Cursor
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
 from medscroll.planning.compute import ModelFlops
 
 
-def collate_with_counts(features: list[dict[str, Any]]) -> dict[str, Any]:
-    """`collate_blocks`, with the block numbers as a list and the targets counted from the labels, both on the host."""
+def collate_with_counts(features: list[dict[str, Any]], *, hybrid: bool = False) -> dict[str, Any]:
+    """`collate_blocks`, with block numbers, targets counted from the labels, and tokens, all on the host.
+
+    Adds "blocks" (list, one a row), "row_targets" (list, one a row), "targets" (their sum) and "tokens" of the batch.
+    A hybrid also gets `seq_idx` (`medscroll.model.borders.sequence_index`).
+    """
     batch = collate_blocks(features)
+    if hybrid:
+        batch["seq_idx"] = sequence_index(batch["cu_seq_lens_q"])
     batch["blocks"] = batch.pop("block_index").tolist()
+    batch["row_targets"] = [int((feature["labels"] != -100).sum()) for feature in features]
     batch["targets"] = int((batch["labels"] != -100).sum())
+    batch["tokens"] = batch["input_ids"].numel()
     return batch
-
-
-def cursor_at(schedule: ScheduledBlocks, step: int) -> Cursor:
-    """Where a run of this schedule stands after `step` optimizer steps."""
-    return Cursor.at_step(
-        plan_digest=schedule.dataset.plan.digest,
-        seed=schedule.seed,
-        num_blocks=schedule.num_blocks,
-        global_batch=schedule.global_batch,
-        step=step,
-    )
 
 
 class BlockTrainer(Trainer):
@@ -98,7 +97,7 @@ class BlockTrainer(Trainer):
             schedule,  # type: ignore[arg-type]  # map-style by its methods
             batch_size=batch_size,
             sampler=SequentialSampler(schedule),
-            collate_fn=collate_with_counts,
+            collate_fn=functools.partial(collate_with_counts, hybrid=is_hybrid(self.model.config)),
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
@@ -126,10 +125,11 @@ class BlockTrainer(Trainer):
     ) -> torch.Tensor:
         """One micro step: note the blocks, forward, backward. Returns the detached loss, a scalar."""
         blocks, targets = inputs.pop("blocks"), inputs.pop("targets")
+        row_targets, tokens = inputs.pop("row_targets"), inputs.pop("tokens")
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._mark("optimizer" if self.accelerator.sync_gradients else "other")
         self.record.add(blocks, targets)
-        self.consumption.record(blocks, targets, epoch=self.schedule.epoch)
+        self.consumption.record(blocks, row_targets, tokens=tokens, epoch=self.schedule.epoch)
         self._micro_blocks = blocks
         return loss
 
@@ -146,6 +146,8 @@ class BlockTrainer(Trainer):
                 batch = next(batches)
             except StopIteration:
                 return
+            except DataError as error:  # a damaged store; a data loader's worker wraps its traceback around it
+                raise DataError(error.what.rpartition("DataError: ")[2], error.where, error.remedy) from None
             finally:
                 self._mark("other")
             yield batch
@@ -180,9 +182,10 @@ class BlockTrainer(Trainer):
         self._mark("evaluation")
         model = self.model_wrapped
         loader = self._loader(schedule, self.args.per_device_eval_batch_size)
-        sums = evaluate_sums(model, loader, self.eval_block_bytes, self.model_accepts_loss_kwargs)
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        sums = self.accelerator.reduce(evaluate_sums(model, loader, self.eval_block_bytes, head), "sum")
         model.train()
-        metrics = metrics_of(self.accelerator.reduce(sums, "sum"), metric_key_prefix)
+        metrics, self.record.loss_by_position = metrics_of(sums, metric_key_prefix), by_position(sums)
         self._mark("other")
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -218,7 +221,7 @@ class BlockTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         consumption = self.merged_consumption()  # also a barrier: no rank is still writing its shard afterwards
         if self.args.should_save:
-            write_json(folder / checkpoint_files.CURSOR, cursor_at(self.schedule, self.state.global_step).to_json())
+            write_json(folder / checkpoint_files.CURSOR, self.schedule.cursor(self.state.global_step).to_json())
             write_json(folder / checkpoint_files.CONSUMPTION, consumption)
         shares: list[Any] = [None] * self.args.world_size
         if self.args.world_size > 1:

@@ -26,7 +26,8 @@ from medscroll.monitor.stragglers import find_stragglers
 from medscroll.monitor.traffic import describe_last, last_collectives
 
 TICK = 1.0
-COMPARE_EVERY = 1.0  # seconds between comparisons of the ranks
+FEWEST_STEPS = 5  # that a comparison of ranks needs
+IN_A_ROW = 2  # comparisons, each with new steps of all ranks, that name a slow one
 EXIT_STALLED = 75  # EX_TEMPFAIL: starting again may help
 
 
@@ -38,9 +39,10 @@ class Watchman(threading.Thread):
         clock: what the rank is doing.
         events: its event log.
         factor: a stall is `factor` median steps and a few seconds without progress.
+        timeout: seconds after which collectives give up; None: there are none.
         abort: leave when a stall lasts twice as long.
         each_tick: called once a second, for samples and the like.
-        phases: gives the rank's phase times over its last steps.
+        phases: gives the rank's phase times over its last steps, their standard errors, and the number of steps.
     """
 
     def __init__(
@@ -52,20 +54,21 @@ class Watchman(threading.Thread):
         events: EventWriter,
         *,
         factor: float,
+        timeout: float | None,
         abort: bool,
         each_tick: Callable[[], None],
-        phases: Callable[[], dict[str, float]],
+        phases: Callable[[], tuple[dict[str, float], dict[str, float], int]],
     ) -> None:
         super().__init__(name="medscroll-monitor", daemon=True)
         self.run_folder, self.rank, self.world_size, self.host = run_folder, place.rank, place.world_size, host
-        self.clock, self.events, self.factor, self.abort = clock, events, factor, abort
+        self.clock, self.events, self.factor, self.timeout, self.abort = clock, events, factor, timeout, abort
         self.each_tick, self.phases = each_tick, phases
         self.step, self.status = 0, "running"
         self._file = HeartbeatFile(run_folder, place.rank)
         self._done = threading.Event()
         self._stalled_since: float | None = None
         self._reported = False
-        self._compared = 0.0
+        self._compared = 0  # the least step of all ranks at the last comparison
         self._slow: dict[tuple[int, str], int] = {}
         self._said: set[tuple[int, str]] = set()
         self._said_of_windows: set[tuple[int, str]] = set()
@@ -76,23 +79,20 @@ class Watchman(threading.Thread):
         self.beat()
         while not self._done.wait(TICK):
             try:
-                self.beat()
-                self.each_tick()
-                self.look_for_stall()
-                if self.rank == 0 and self.world_size > 1 and time.monotonic() - self._compared > COMPARE_EVERY:
-                    self._compared = time.monotonic()
-                    self.compare()
+                for action in (self.beat, self.each_tick, self.look_for_stall, self.compare):
+                    if not self._done.is_set():
+                        action()
             except Exception as error:
                 if not self._failed:  # the monitor never ends a run
                     self._failed = True
                     print(f"NOTE: the monitor of rank {self.rank} met {type(error).__name__}: {error}", file=sys.stderr)
 
     def finish(self, status: str) -> None:
-        """Say farewell and end the thread."""
+        """Say farewell and end the thread: at the interpreter's end it must not be inside torch."""
         self.status = status
         self._done.set()
         if self.is_alive() and threading.current_thread() is not self:
-            self.join(TICK * 3)
+            self.join(TICK * 10)
         self.beat()
         self._file.close()
 
@@ -101,6 +101,7 @@ class Watchman(threading.Thread):
         idle = time.monotonic() - self.clock.changed
         stalled = self._stalled_since is not None or idle > 3.0
         now = time.time()
+        phases, scatter, measured = self.phases()
         self._file.write(
             {
                 "rank": self.rank,
@@ -113,7 +114,9 @@ class Watchman(threading.Thread):
                 "median_step": self.clock.median_step,
                 "stall_after": self.limit,
                 "status": self.status,
-                "phases": {name: round(value, 6) for name, value in self.phases().items()},
+                "phases": {name: round(value, 6) for name, value in phases.items()},
+                "scatter": {name: round(value, 6) for name, value in scatter.items() if value},
+                "measured": measured,
                 "collectives": last_collectives() if stalled else {},
             }
         )
@@ -123,7 +126,7 @@ class Watchman(threading.Thread):
     @property
     def limit(self) -> float | None:
         """Seconds without progress that count as a stall now; None where no step time is known yet."""
-        limit = stall_limit(self.clock.median_step, self.clock.phase, self.factor)
+        limit = stall_limit(self.clock.median_step, self.clock.phase, self.factor, self.timeout)
         return None if limit is None else limit + self.clock.slack
 
     def look_for_stall(self) -> None:
@@ -201,16 +204,23 @@ class Watchman(threading.Thread):
     # Stragglers
 
     def compare(self) -> None:
-        """Name ranks that were slow in two comparisons in a row, once while they are."""
-        beats = read_heartbeats(self.run_folder, range(self.world_size))
-        times = {rank: beat.content["phases"] for rank, beat in beats.items() if beat.content.get("phases")}
-        if len(times) < self.world_size:
+        """Name ranks that were slow in two comparisons in a row, once while they are; rank 0 does so for all."""
+        if self.rank > 0 or self.world_size == 1:
             return
-        found = {(each.rank, each.phase): each for each in find_stragglers(times)}
+        beats = read_heartbeats(self.run_folder, range(self.world_size))
+        contents = {rank: beat.content for rank, beat in beats.items()}
+        ready = [content for content in contents.values() if (content.get("measured") or 0) >= FEWEST_STEPS]
+        least = min((content.get("step") or 0 for content in ready), default=0)
+        if len(ready) < self.world_size or least <= self._compared:
+            return
+        self._compared = least
+        times = {rank: content["phases"] for rank, content in contents.items()}
+        scatter = {rank: content.get("scatter") or {} for rank, content in contents.items()}
+        found = {(each.rank, each.phase): each for each in find_stragglers(times, scatter=scatter)}
         self._slow = {key: self._slow.get(key, 0) + 1 for key in found}
         self._said &= set(found)
         for key, each in found.items():
-            if self._slow[key] >= 2 and key not in self._said:
+            if self._slow[key] >= IN_A_ROW and key not in self._said:
                 self._said.add(key)
                 host = str(beats[each.rank].content.get("host"))
                 message = f"rank {each.rank} on {host} is {each.ratio - 1:.0%} slower in {each.phase}"

@@ -2,6 +2,7 @@
 
 All ranks record the same step (numbers decide, nothing is communicated): one step of warming up, one recorded. Two
 windows come early in a run, so that a slow rank is known soon. The
+recorded step begins on an idle device: the only synchronisation that the monitor ever makes. The
 trace goes to a temporary file and is analysed by a process of its own (`medscroll.monitor.window_worker`), whose
 figures come back seconds later. Price: one step in K is slower by the profiler
 (measured by benchmarks/monitor_cost.py).
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import medscroll
 from medscroll.engine.phases import PhaseClock
 from medscroll.engine.topology import Topology
 
-EARLY = (6, 12)  # steps after which the first two windows begin: allocator and kernels have settled
+EARLY = (4, 8)  # steps after which the first two windows begin, so that a slow rank is named within 20
 PATIENCE = 90.0  # seconds for the analysis
 
 
@@ -44,6 +46,7 @@ class Windows:
         self.problem = ""
         self._profiler: Any = None
         self._first_step = 0
+        warnings.filterwarnings("ignore", message=".*Profiler clears events")  # there is one cycle
         self._jobs: list[tuple[subprocess.Popen[str], dict[str, Any], float]] = []
         self._steps_here = 0
 
@@ -82,6 +85,8 @@ class Windows:
         recorded = step >= self._first_step
         if recorded:
             self.clock.annotate_phases(False)
+        elif self.on_gpu:
+            torch.cuda.synchronize()  # what the step before still runs would be counted to the recorded one
         self._profiler.step()
         if not recorded:
             self.clock.annotate_phases(True)

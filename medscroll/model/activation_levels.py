@@ -11,10 +11,10 @@ computed again (Chen et al., arXiv:1604.06174; selective: Korthikanti et al., ar
     every_K           the input of each K-th layer; the inputs between are computed again, one more forward pass
     linear_N, mlp_N   as `linear` and `mlp` in N layers spread evenly, as `attention` in the others
     LEVEL_offload     the same with the layer inputs in pinned host memory, copied beside the computation
-    LEVEL_tiled       the MLP a few thousand tokens at a time (arXiv:2506.13996), computed once more in the backward pass
+    LEVEL_tiled       the MLP by tiles of tokens (arXiv:2506.13996), computed once more in the backward pass
 
-Cost: names only; nothing heavy is imported. What a level takes is in `activation_estimate`, how it works in
-`recompute`.
+Cost: names only; nothing heavy is imported. What a level takes is in `planning.activation_bytes`, how
+it works in `recompute`.
 """
 
 from __future__ import annotations

@@ -88,6 +88,19 @@ def row_borders(
     return torch.tensor(borders, dtype=torch.int32, device=query.device), longest
 
 
+def is_hybrid(config: Any) -> bool:
+    """Whether layers other than attention carry a state along the row: linear attention, state spaces, convolutions."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or []) | set(getattr(text, "layers_block_type", None) or [])
+    return any("attention" not in kind or "linear" in kind for kind in kinds) or hasattr(text, "mamba_d_state")
+
+
+def sequence_index(cu_seq_lens: torch.Tensor) -> torch.Tensor:
+    """The number of each token's document, int32 [1, T], which hybrids' convolutions ask for as `seq_idx`."""
+    lengths = cu_seq_lens.diff()  # [documents]
+    return torch.arange(len(lengths), dtype=torch.int32, device=lengths.device).repeat_interleave(lengths)[None]
+
+
 def lay_rows_end_to_end(tensor: torch.Tensor) -> torch.Tensor:
     """[B, heads, T, d] -> [B * T, heads, d]; a view where B is 1."""
     return tensor.transpose(1, 2).reshape(-1, tensor.shape[1], tensor.shape[3])

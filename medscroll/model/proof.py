@@ -1,7 +1,7 @@
 """The proof that an attention backend keeps the documents of a packed row apart, for the model class that will train.
 
 How: a small model of the same class (same head_dim, same ratio of query to key-value heads, every layer type of a
-hybrid) runs two documents in one row, in train mode without dropout, with the batch keys of `collate_blocks`:
+hybrid) runs two documents in one row, in train mode without dropout, with the batch keys that training gives:
 (1) every token of the first document is changed: the second's logits must not move; (2) the logits must equal those of
 each document alone under transformers' eager attention; (3) the gradient of the summed loss must equal the sum of the
 documents' gradients. It builds the class directly, so that DeepSpeed's zero.Init does not shard it, and leaves the
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medscroll.model import kernels
+from medscroll.model.borders import is_hybrid, sequence_index
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -220,6 +221,8 @@ def _run(
         offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device=device)
         batch |= {"cu_seq_lens_q": offsets, "cu_seq_lens_k": offsets}
         batch |= {"max_length_q": max(lengths), "max_length_k": max(lengths)}
+        if is_hybrid(model.config):
+            batch["seq_idx"] = sequence_index(offsets)
     labels = input_ids.masked_fill(positions == 0, -100)
     model.zero_grad(set_to_none=True)
     logits = model(**batch, use_cache=False).logits.float()

@@ -6,8 +6,8 @@ Ours is `torch.utils.checkpoint.checkpoint` (non-reentrant) with a selective pol
 policy names operators: SDPA's, `varlen_attn`'s, flash-attn's and medscroll's own (`medscroll.model.flash`), and matrix
 products by their widths.
 
-Cost: of each level, see `activation_levels` and `activation_estimate`. Gradients are those of the plain backward pass:
-the same kernels run on the same numbers.
+Cost: of each level, see `activation_levels` and `medscroll.planning.activation_bytes`. Gradients are those of the
+plain backward pass: the same kernels run on the same numbers.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from medscroll.errors import ConfigError
 from medscroll.model.activation_levels import TILE_TOKENS
@@ -28,6 +28,7 @@ class _Tiled:
     """Put before a module's class: calls it once a tile of its input [B, T, hidden]."""
 
     tile_tokens = TILE_TOKENS
+    tile_contexts = staticmethod(noop_context_fn)  # of a tile's first and second run; the planner brings its own
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """The module's output [B, T, hidden]."""
@@ -38,7 +39,8 @@ class _Tiled:
         if not torch.is_grad_enabled():
             return torch.cat([whole(tile) for tile in tiles], dim=1)
         random = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in self.modules())  # type: ignore[attr-defined]
-        outputs = [checkpoint(whole, tile, use_reentrant=False, preserve_rng_state=random) for tile in tiles]
+        options: dict[str, Any] = {"use_reentrant": False, "context_fn": self.tile_contexts}
+        outputs = [checkpoint(whole, tile, preserve_rng_state=random, **options) for tile in tiles]
         return torch.cat(outputs, dim=1)
 
 

@@ -337,5 +337,7 @@ class Heartbeat(TypedDict):
     median_step: float | None  # seconds
     stall_after: float | None  # seconds without progress that count as a stall now; None until a median step is known
     status: Literal["running", "finished", "crashed", "stopped"]
-    phases: dict[str, float]  # median seconds a phase over the last steps
+    phases: dict[str, float]  # median seconds a phase over the last steps, those right after the start left out
+    scatter: dict[str, float]  # standard errors of these
+    measured: int  # steps that these are over
     collectives: dict[str, Any]  # group -> number of the last collective issued; filled when a stall is suspected

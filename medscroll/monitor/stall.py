@@ -39,11 +39,23 @@ class Missing:
         return f"rank {self.rank} on {self.host}, in {self.phase} of step {self.step + 1} ({state})"
 
 
-def stall_limit(median_step: float | None, phase: str, factor: float) -> float | None:
-    """Seconds without progress that count as a stall; None where no step time is known yet."""
+def stall_limit(median_step: float | None, phase: str, factor: float, timeout: float | None = None) -> float | None:
+    """Seconds without progress that count as a stall; None where no step time is known yet.
+
+    Args:
+        median_step: seconds; None before the third step.
+        phase: what is under way.
+        factor: median steps that a step may take.
+        timeout: after how many seconds collectives give up; the limit is at most three quarters of it, so that a stall
+            is named while all processes live.
+    """
     if phase in LONG_PHASES:
-        return max(LONG_GRACE, factor * (median_step or 0.0))
-    return None if median_step is None else factor * median_step + GRACE
+        limit = max(LONG_GRACE, factor * (median_step or 0.0))
+    elif median_step is None:
+        return None
+    else:
+        limit = factor * median_step + GRACE
+    return limit if timeout is None else min(limit, 0.75 * timeout)
 
 
 def find_missing(beats: dict[int, Beat], world_size: int) -> list[Missing]:

@@ -11,6 +11,7 @@ cannot tell; the profiler windows do (`medscroll.monitor.skew`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -22,6 +23,7 @@ COMPARED = tuple(phase for phase in PHASES if phase not in ("checkpoint", "evalu
 THRESHOLD = 0.1
 LEAST_SHARE = 0.02
 LEAST_SECONDS = 2e-3
+CERTAIN = 2.0  # standard errors by which a lateness must exceed the scatter of the steps
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def scores(times: Mapping[int, Mapping[str, float]]) -> dict[int, dict[str, floa
 
 
 def find_stragglers(
-    times: Mapping[int, Mapping[str, float]], threshold: float = THRESHOLD, least_share: float = LEAST_SHARE
+    times: Mapping[int, Mapping[str, float]],
+    threshold: float = THRESHOLD,
+    least_share: float = LEAST_SHARE,
+    scatter: Mapping[int, Mapping[str, float]] | None = None,
 ) -> list[Straggler]:
     """Ranks that are at least `threshold` slower than the reference in a phase, and cost `least_share` of the step.
 
@@ -79,6 +84,7 @@ def find_stragglers(
         times: rank -> phase -> mean seconds over the same steps, some ten of them; see `mean_phases`.
         threshold: 0.1 is 10 %.
         least_share: the least share of the step that the lateness must make up.
+        scatter: rank -> phase -> standard error of those seconds; what lies within it names nobody.
 
     Returns:
         The slowest first.
@@ -87,12 +93,16 @@ def find_stragglers(
         return []
     step = _lower_median(sum(float(phases.get(phase) or 0.0) for phase in COMPARED) for phases in times.values())
     found = []
+    errors = scatter or {}
+    usual = {phase: _lower_median([each.get(phase) or 0.0 for each in errors.values()] or [0.0]) for phase in COMPARED}
     for rank, phases in lateness(times).items():
         for phase, seconds in phases.items():
+            error = math.hypot(errors.get(rank, {}).get(phase) or 0.0, usual[phase])
             own = float(times[rank].get(phase) or 0.0)
             base = own - seconds
             ratio = own / base if base > 0 else float("inf")
-            slow = seconds > LEAST_SECONDS and seconds > least_share * step and ratio > 1 + threshold
+            sure = seconds > max(LEAST_SECONDS, CERTAIN * error)
+            slow = sure and seconds > least_share * step and ratio > 1 + threshold
             if slow:
                 found.append(Straggler(rank, phase, seconds, ratio, seconds / step if step > 0 else 0.0))
     return sorted(found, key=lambda straggler: -straggler.seconds)
@@ -100,13 +110,26 @@ def find_stragglers(
 
 def mean_phases(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Median seconds a phase over step events of one rank: an outlier does not make a straggler."""
+    return {phase: median(values) for phase, values in _seconds(steps).items()}
+
+
+def phase_scatter(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Standard error of `mean_phases`, from the median deviation: 1.2533 x 1.4826 x MAD / sqrt(steps)."""
+    found = {}
+    for phase, values in _seconds(steps).items():
+        middle = median(values)
+        found[phase] = 1.858 * median(abs(value - middle) for value in values) / math.sqrt(len(values))
+    return found
+
+
+def _seconds(steps: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for event in steps:
         phases = event.get("phases")
         for phase, seconds in phases.items() if isinstance(phases, dict) else ():
             if isinstance(seconds, int | float):
                 found.setdefault(phase, []).append(float(seconds))
-    return {phase: median(values) for phase, values in found.items()}
+    return found
 
 
 def _lower_median(values: Iterable[float]) -> float:

@@ -55,6 +55,11 @@ class PackedDataset:
     def __len__(self) -> int:
         return self.plan.num_blocks
 
+    def _tokens(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Tokens of a document; a store that can reads (and compares with its hashes) no more than these."""
+        read = getattr(self.store, "tokens", None)
+        return read(document, start, stop) if read is not None else self.store[document][start:stop]
+
     def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """input_ids, labels, position_ids of a block, int64 [T] each, 1 <= T <= block_size."""
         plan = self.plan
@@ -68,10 +73,10 @@ class PackedDataset:
         for piece, size in zip(range(first, last), sizes, strict=True):
             document, context = int(plan.document[piece]), int(plan.context[piece])
             start, stop = int(plan.start[piece]), int(plan.stop[piece])
-            tokens, lead = self.store[document], size - (stop - start)
+            lead = size - (stop - start)
             if lead > context:  # a BOS before the context: the one that this document begins with
-                input_ids[at] = tokens[0]
-            input_ids[at + lead - context : at + size] = tokens[start - context : stop]
+                input_ids[at] = self._tokens(document, 0, 1)[0]
+            input_ids[at + lead - context : at + size] = self._tokens(document, start - context, stop)
             targets[at : at + lead + (context == 0)] = False
             positions[at : at + size] = np.arange(size)
             at += size

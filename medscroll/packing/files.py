@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from medscroll.corpus.files import atomic_file, file_lock
 from medscroll.errors import CapacityError
 
-__all__ = ["disk_errors", "file_lock", "read_json", "write_private"]
+__all__ = ["disk_errors", "file_lock", "read_json", "signed", "write_private"]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -29,6 +31,13 @@ def write_private(path: Path, content: Any) -> None:
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     with atomic_file(path) as file:
         file.write(text)
+
+
+def signed(content: dict[str, Any]) -> dict[str, Any]:
+    """The same object with a "checksum" over everything else in it."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    text = json.dumps(rest, ensure_ascii=True, sort_keys=True)
+    return rest | {"checksum": xxhash.xxh3_128_hexdigest(text.encode())}
 
 
 @contextlib.contextmanager

@@ -17,14 +17,15 @@ from medscroll.corpus.request import CorpusRequest
 from medscroll.errors import CapacityError, ConfigError, DataError, UserError
 from medscroll.packing.cuts import RULES_VERSION
 from medscroll.packing.encoder import library_versions, tokenizer_stamp
-from medscroll.packing.files import read_json
+from medscroll.packing.files import read_json, signed
 from medscroll.packing.inputs import stamp, text_bytes_estimate
 from medscroll.packing.merge import read_index
 from medscroll.packing.statistics import SPLITS
-from medscroll.packing.store import TokenStore, token_dtype
+from medscroll.packing.store import REMEDY, TokenStore, token_dtype
 
 KIND = "medscroll prepared data"
 FORMAT_VERSION = 1
+MANIFEST_FORMAT = 2  # 1: without a checksum
 MARKER = ".prepare.json"
 LOCK = ".prepare.lock"
 
@@ -162,7 +163,7 @@ def read_manifest(output_dir: str | Path) -> dict[str, Any]:
     """The manifest of prepared data.
 
     Raises:
-        DataError: there is none: the folder is no prepared data, or `prepare` did not finish.
+        DataError: there is none: the folder is no prepared data, or `prepare` did not finish; or it is damaged.
     """
     manifest = read_json(Path(output_dir) / "manifest.json")
     if manifest is None or manifest.get("kind") != KIND:
@@ -171,7 +172,31 @@ def read_manifest(output_dir: str | Path) -> dict[str, Any]:
             str(output_dir),
             "run `medscroll prepare SRC... --output_dir DATA --tokenizer_name_or_path T`; it goes on where it was",
         )
+    if (manifest.get("format") != 1 or "checksum" in manifest) and signed(manifest) != manifest:
+        raise DataError(
+            "manifest.json is not what `medscroll prepare` wrote",
+            str(Path(output_dir) / "manifest.json"),
+            "copy it again from where it is whole, or delete it and run `medscroll prepare` with the same arguments",
+        )
     return manifest
+
+
+def open_store(folder: str | Path, split: str, manifest: dict[str, Any]) -> TokenStore:
+    """The token store of a split, after checking that it is the one that the manifest was written for.
+
+    Raises:
+        DataError: it is damaged, or of other data.
+    """
+    prefix = Path(folder) / "tokens" / split
+    store = TokenStore.open(prefix)
+    written = manifest.get("stores", {}).get(split, {}).get("digest")
+    if store.digest != written:
+        raise DataError(
+            f"the token store is not the one that manifest.json describes (digest {store.digest}, not {written})",
+            str(prefix),
+            REMEDY,
+        )
+    return store
 
 
 def prepared_tokenizer(output_dir: str | Path) -> str:

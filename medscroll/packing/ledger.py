@@ -1,10 +1,11 @@
 """The conservation ledger of a run: written from what the trainer consumed, not from what it meant to.
 
-The trainer calls `record` for each micro batch with the block indices that came out of the data loader and the number
-of targets counted in its labels. Per pass the ledger keeps a bit a block and a few sums. Targets counted from labels
-and targets that the plan has for these blocks are independent of each other; at every report
+The trainer calls `record` for each micro batch with the block indices that came out of the data loader, the targets
+counted in the labels of each row, and the tokens of the batch. Per pass the ledger keeps a bit a block and a few sums
+for each pass over a store. Targets counted from labels and targets that the plan has for these blocks are independent
+of each other; at every report
     tokens = targets + first tokens + continuations without context + truncated + dropped + not reached
-must hold with the former, for each pass, also under `max_steps` and after resumes.
+must hold with the former, for each pass and store, also under `max_steps` and after resumes (`ledger_report`).
 Every rank records its own micro batches; `merge` puts the states of all ranks together, and that merged state is
 what a checkpoint keeps and every rank loads, whatever their number.
 Cost: one bit a block and pass in memory; a state is at most that, compressed.
@@ -21,16 +22,11 @@ from typing import Any
 import numpy as np
 
 from medscroll.errors import CheckpointError
+from medscroll.packing.ledger_report import added, part_entry, parts_of, reasons
 from medscroll.packing.plan import PackPlan
 
-_COUNTERS = (
-    "targets",
-    "repeated_blocks",
-    "repeated_targets",
-    "fillers",
-    "micro_batches",
-    "wrong_micro_batches",
-)
+_OF_PARTS = ("targets", "repeated_blocks", "repeated_targets")
+_COUNTERS = ("fillers", "micro_batches", "wrong_micro_batches", "padding")
 
 
 class ConservationError(RuntimeError):
@@ -39,33 +35,59 @@ class ConservationError(RuntimeError):
 
 @dataclasses.dataclass
 class _Pass:
-    """What has been consumed in one pass: bool [blocks] and sums."""
+    """What has been consumed in one pass: bool [blocks], sums by part of the plan int64 [parts], and plain sums."""
 
     consumed: np.ndarray
-    targets: int = 0  # counted from labels, repeated blocks included
-    repeated_blocks: int = 0
-    repeated_targets: int = 0  # by the plan
+    targets: np.ndarray  # counted from labels, repeated blocks included
+    repeated_blocks: np.ndarray
+    repeated_targets: np.ndarray  # by the plan
     fillers: int = 0
     micro_batches: int = 0
-    wrong_micro_batches: int = 0  # whose labels held another number of targets than the plan has
+    wrong_micro_batches: int = 0  # whose labels held another number of targets than the plan has, or too few tokens
+    padding: int = 0
 
-    def add(self, other: _Pass, block_targets: np.ndarray) -> None:
-        twice = self.consumed & other.consumed
-        self.repeated_blocks += int(twice.sum())
-        self.repeated_targets += int(block_targets[twice].sum())
-        self.consumed = self.consumed | other.consumed
-        for name in _COUNTERS:
+    @classmethod
+    def empty(cls, plan: PackPlan) -> _Pass:
+        one, two, three = (np.zeros(len(plan.part_starts) - 1, np.int64) for _ in _OF_PARTS)
+        return cls(np.zeros(plan.num_blocks, bool), one, two, three)
+
+    def add(self, other: _Pass, plan: PackPlan) -> None:
+        for name in (*_OF_PARTS, *_COUNTERS):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        twice = np.flatnonzero(self.consumed & other.consumed)
+        self._repeat(twice, plan)
+        self.consumed = self.consumed | other.consumed
+
+    def take(self, blocks: np.ndarray, plan: PackPlan) -> None:
+        """Marks blocks as consumed; what is there already, or twice among them, is repeated."""
+        unique, first = np.unique(blocks, return_index=True)
+        again = np.delete(blocks, first)
+        self._repeat(np.concatenate([again, unique[self.consumed[unique]]]), plan)
+        self.consumed[unique] = True
+
+    def _repeat(self, blocks: np.ndarray, plan: PackPlan) -> None:
+        if len(blocks):
+            part = plan.part_of(blocks)
+            np.add.at(self.repeated_blocks, part, 1)
+            np.add.at(self.repeated_targets, part, plan.block_targets[blocks])
 
     def to_json(self) -> dict[str, Any]:
         packed = base64.b64encode(zlib.compress(np.packbits(self.consumed).tobytes())).decode()
-        return {"consumed": packed} | {name: getattr(self, name) for name in _COUNTERS}
+        return (
+            {"consumed": packed}
+            | {name: getattr(self, name).tolist() for name in _OF_PARTS}
+            | {name: getattr(self, name) for name in _COUNTERS}
+        )
 
     @classmethod
-    def from_json(cls, data: dict[str, Any], blocks: int) -> _Pass:
+    def from_json(cls, data: dict[str, Any], plan: PackPlan) -> _Pass:
         raw = np.frombuffer(zlib.decompress(base64.b64decode(data["consumed"])), np.uint8)
-        consumed = np.unpackbits(raw, count=blocks).astype(bool)
-        return cls(consumed, **{name: int(data[name]) for name in _COUNTERS})
+        columns = {name: np.asarray(data[name], np.int64).reshape(len(plan.part_starts) - 1) for name in _OF_PARTS}
+        if len(raw) != -(-plan.num_blocks // 8):
+            raise ValueError("another number of blocks")
+        consumed = np.unpackbits(raw, count=plan.num_blocks).astype(bool)
+        values: dict[str, Any] = {**columns, **{name: int(data[name]) for name in _COUNTERS}}
+        return cls(consumed, **values)
 
 
 class ConsumptionLedger:
@@ -85,45 +107,50 @@ class ConsumptionLedger:
         """The pass that following records belong to."""
         self.epoch = int(epoch)
 
-    def record(self, block_indices: Any, targets: Any, *, epoch: int | None = None) -> None:
+    def record(self, block_indices: Any, targets: Any, *, tokens: int | None = None, epoch: int | None = None) -> None:
         """Takes in one micro batch.
 
         Args:
             block_indices: of its rows, -1 for a filler; tensor, array or sequence of int.
-            targets: number of labels that are not -100 in it.
+            targets: number of labels that are not -100, of each row; their sum will do where all rows are of one
+                pass over one store.
+            tokens: that the batch holds; what goes beyond its rows is padding. None: not counted.
             epoch: the pass; None: that of `set_epoch`.
 
         Raises:
-            ValueError: a block that the plan does not have (a defect of the caller).
+            ValueError: a block that the plan does not have, or a sum for rows of several parts (a defect of the
+                caller).
         """
-        values = block_indices.tolist() if hasattr(block_indices, "tolist") else block_indices
-        indices = np.atleast_1d(np.asarray(values, dtype=np.int64))
-        plan, blocks = self.plan, indices[indices >= 0]
+        indices, counts = _array(block_indices), _array(targets)  # [rows], [rows] or [1]
+        plan, real = self.plan, indices >= 0
+        blocks = indices[real]
         if len(indices) and (indices.min() < -1 or indices.max() >= plan.num_blocks):
             raise ValueError(f"block index outside -1..{plan.num_blocks - 1}")
+        part = np.zeros(len(indices), np.int64)
+        part[real] = plan.part_of(blocks)
+        if len(counts) != len(indices):
+            if len(counts) != 1 or len(np.unique(part[real])) > 1:
+                raise ValueError("targets of each row are needed where rows are of several passes over stores")
+            part = part[real][:1] if len(blocks) else np.zeros(1, np.int64)
         entry = self._pass(self._own, self.epoch if epoch is None else int(epoch))
-        unique = np.unique(blocks)
-        seen = entry.consumed[unique]
-        once = int(plan.block_targets[unique[~seen]].sum())
-        total = int(plan.block_targets[blocks].sum())
-        entry.consumed[unique] = True
-        entry.repeated_blocks += len(blocks) - int((~seen).sum())
-        entry.repeated_targets += total - once
+        np.add.at(entry.targets, part, counts)
+        entry.take(blocks, plan)
         entry.fillers += len(indices) - len(blocks)
-        entry.targets += int(targets)
         entry.micro_batches += 1
-        entry.wrong_micro_batches += int(targets) != total
+        beyond = 0 if tokens is None else int(tokens) - int(plan.block_lengths[blocks].sum()) - int((~real).sum())
+        entry.padding += beyond
+        entry.wrong_micro_batches += int(counts.sum()) != int(plan.block_targets[blocks].sum()) or beyond < 0
 
     def _pass(self, passes: dict[int, _Pass], epoch: int) -> _Pass:
         if epoch not in passes:
-            passes[epoch] = _Pass(np.zeros(self.plan.num_blocks, bool))
+            passes[epoch] = _Pass.empty(self.plan)
         return passes[epoch]
 
     def _merged(self) -> dict[int, _Pass]:
         merged: dict[int, _Pass] = {}
         for source in (self._history, self._own):
             for epoch, entry in source.items():
-                self._pass(merged, epoch).add(entry, self.plan.block_targets)
+                self._pass(merged, epoch).add(entry, self.plan)
         return dict(sorted(merged.items()))
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,10 +174,10 @@ class ConsumptionLedger:
                 remedy="resume with the data and packing settings that the checkpoint was made with",
             )
         try:
-            blocks, self.epoch = self.plan.num_blocks, int(state["epoch"])
-            self._history = {int(e): _Pass.from_json(data, blocks) for e, data in state["history"].items()}
-            self._own = {int(e): _Pass.from_json(data, blocks) for e, data in state["own"].items()}
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            self.epoch = int(state["epoch"])
+            self._history = {int(e): _Pass.from_json(data, self.plan) for e, data in state["history"].items()}
+            self._own = {int(e): _Pass.from_json(data, self.plan) for e, data in state["own"].items()}
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError, zlib.error) as error:
             raise CheckpointError(
                 f"the checkpoint's ledger cannot be read ({type(error).__name__})",
                 remedy="resume from an older checkpoint",
@@ -176,7 +203,7 @@ class ConsumptionLedger:
                 raise ConservationError("the ranks went on from different ledgers")
             total.epoch = max(total.epoch, rank.epoch)
             for epoch, entry in rank._own.items():
-                total._pass(total._history, epoch).add(entry, self.plan.block_targets)
+                total._pass(total._history, epoch).add(entry, self.plan)
         return total.state_dict()
 
     def report(self, epochs: int | None = None) -> dict[str, Any]:
@@ -186,17 +213,35 @@ class ConsumptionLedger:
             epochs: passes that were intended: those never begun are listed with all their tokens as not reached.
 
         Returns:
-            {"plan": the plan's ledger, "passes": [one entry a pass, see `_pass_report`], "conserved": bool,
-            "problems": [text], "error": name of the exception that `check` raises, or None}.
+            {"plan": the plan's ledger, "stores": what it is put together from, "total": sums over the passes,
+            "passes": [one entry a pass, with its "stores", see `ledger_report.part_entry`], "reasons": why tokens are
+            no targets, "conserved": bool, "problems": [text], "error": name of the exception that `check` raises, or
+            None}.
         """
         merged = self._merged()
         for epoch in range(epochs or 0):
             self._pass(merged, epoch)
         passes = [_pass_report(self.plan, epoch, entry) for epoch, entry in sorted(merged.items())]
         problems = [f"pass {entry['pass']}: {problem}" for entry in passes for problem in entry["problems"]]
+        total = added(passes)
+        total.pop("pass", None)
         return {
+            "total": total,
             "plan": self.plan.ledger(),
+            "stores": [
+                {
+                    "store": part.store,
+                    "store_pass": part.number,
+                    "store_tokens": part.store_tokens,
+                    "documents": len(part.plan.document_lengths),
+                    "tokens": int(part.plan.document_lengths.sum()),
+                    "blocks": part.plan.num_blocks,
+                    "plan_digest": part.plan.digest,
+                }
+                for part in parts_of(self.plan)
+            ],
             "passes": passes,
+            "reasons": reasons(self.plan),
             "conserved": not problems,
             "problems": problems,
             "error": ConservationError.__name__ if problems else None,
@@ -214,49 +259,40 @@ class ConsumptionLedger:
         return report
 
 
-def _pass_report(plan: PackPlan, epoch: int, entry: _Pass) -> dict[str, Any]:
-    """One pass: blocks and documents reached, and where each token of the store went.
+def _array(values: Any) -> np.ndarray:
+    return np.atleast_1d(np.asarray(values.tolist() if hasattr(values, "tolist") else values, dtype=np.int64))
 
-    `documents_complete` counts documents of which all pieces were consumed, `documents_touched` those of which some
-    were. `targets` are from labels, without those of repeated blocks, which `repeated` counts.
-    """
-    lengths = plan.document_lengths
-    used = np.repeat(entry.consumed, np.diff(plan.block_offsets))  # [pieces]
-    own = plan.stop - plan.start
-    pieces_of = np.bincount(plan.document, minlength=len(lengths))
-    used_of = np.bincount(plan.document[used], minlength=len(lengths))
-    truncated, dropped = plan.truncated_documents, plan.dropped_documents
-    expected = int(plan.block_targets[entry.consumed].sum())
-    targets = entry.targets - entry.repeated_targets
-    report: dict[str, Any] = {
-        "pass": epoch,
-        "blocks": int(entry.consumed.sum()),
-        "blocks_not_reached": int((~entry.consumed).sum()),
-        "documents_touched": int((used_of > 0).sum()),
-        "documents_complete": int(((used_of == pieces_of) & (pieces_of > 0)).sum()),
-        "tokens": int(lengths.sum()),
-        "tokens_consumed": int(own[used].sum()),
-        "targets": targets,
-        "first_tokens": int((used & (plan.start == 0)).sum()),
-        "continuations_without_context": int((used & (plan.start > 0) & (plan.context == 0)).sum()),
-        "truncated": int((lengths[truncated] - plan.block_size).sum()),
-        "dropped": int(lengths[dropped].sum()),
-        "not_reached": int(own[~used].sum()),
-        "context_tokens": int(plan.context[used].sum()),
-        "repeated": {"blocks": entry.repeated_blocks, "targets": entry.repeated_targets},
-        "fillers": entry.fillers,
-        "micro_batches": entry.micro_batches,
-    }
-    parts = ("targets", "first_tokens", "continuations_without_context", "truncated", "dropped", "not_reached")
-    unaccounted = report["tokens"] - sum(report[part] for part in parts)
-    problems = []
-    if unaccounted:
-        problems.append(f"{unaccounted} tokens are unaccounted for")
+
+def _pass_report(plan: PackPlan, epoch: int, entry: _Pass) -> dict[str, Any]:
+    """One pass: the sums over its parts, each part under "stores", and what does not add up."""
+    starts, parts = plan.part_starts.tolist(), parts_of(plan)
+    stores = [
+        {"store": part.store, "store_pass": part.number}
+        | part_entry(
+            part,
+            entry.consumed[starts[at] : starts[at + 1]],
+            int(entry.targets[at]),
+            (int(entry.repeated_blocks[at]), int(entry.repeated_targets[at])),
+        )
+        for at, part in enumerate(parts)
+    ]
+    sums = added(stores)
+    del sums["store_pass"]
+    problems = [
+        f"{store['unaccounted']} tokens are unaccounted for" + (f" ({store['store']})" if store["store"] else "")
+        for store in stores
+        if store["unaccounted"]
+    ]
     if entry.wrong_micro_batches:
         problems.append(
             f"{entry.wrong_micro_batches} of {entry.micro_batches} micro batches held other targets in their labels "
-            f"than the plan has for their blocks ({targets} against {expected} in all)"
+            f"than the plan has for their blocks ({sums['targets']} against {sums['targets_by_plan']} in all)"
         )
-    if entry.repeated_blocks:
-        problems.append(f"{entry.repeated_blocks} blocks were trained on more than once in this pass")
-    return report | {"targets_by_plan": expected, "unaccounted": unaccounted, "problems": problems}
+    if sums["repeated"]["blocks"]:
+        problems.append(f"{sums['repeated']['blocks']} blocks were trained on more than once in this pass")
+    return (
+        {"pass": epoch}
+        | sums
+        | {"fillers": entry.fillers, "micro_batches": entry.micro_batches, "padding": entry.padding}
+        | {"problems": problems, "stores": stores}
+    )

@@ -12,6 +12,8 @@ Cost: 8 bytes a document and part; the plans of the parts.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,9 @@ import xxhash
 
 from medscroll.errors import ConfigError, DataError, UserError
 from medscroll.packing.cuts import Cuts
-from medscroll.packing.job import read_manifest
+from medscroll.packing.job import open_store, read_manifest
 from medscroll.packing.order import seeded_permutation
-from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack
+from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack, pack
 from medscroll.packing.sources import FLAG, Source, passes
 from medscroll.packing.store import TokenStore
 
@@ -41,10 +43,11 @@ class DocumentView:
         self._parts = [(store, None if documents is None else np.asarray(documents)) for store, documents in parts]
         lengths = [store.lengths if d is None else store.lengths[d] for store, d in self._parts]
         sizes = [s.document_bytes if d is None else s.document_bytes[d] for s, d in self._parts]
-        self._starts = np.cumsum([0, *map(len, lengths)])  # [parts + 1]
+        self._starts = [0, *itertools.accumulate(map(len, lengths))]  # [parts + 1]
         self.lengths = np.concatenate(lengths) if len(lengths) != 1 else lengths[0]  # int64 [docs]
         self.document_bytes = np.concatenate(sizes) if len(sizes) != 1 else sizes[0]  # int64 [docs]
         self.adds_bos = bool(parts[0][0].adds_bos)
+        self.digest = _data_digest(self._parts)
 
     @property
     def cuts(self) -> Cuts:
@@ -64,14 +67,27 @@ class DocumentView:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """The tokens of one document, uint16 or int32 [length]."""
-        if len(self._parts) == 1:
-            store, documents = self._parts[0]
-        else:
-            index = range(len(self))[index]
-            part = int(np.searchsorted(self._starts, index, "right")) - 1
-            store, documents = self._parts[part]
-            index -= int(self._starts[part])
-        return store[index if documents is None else int(documents[index])]
+        index = range(len(self))[index]
+        return self.tokens(index, 0, int(self.lengths[index]))
+
+    def tokens(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Tokens start..stop-1 of a document, uint16 or int32."""
+        part = bisect_right(self._starts, index) - 1 if len(self._parts) > 1 else 0
+        store, documents = self._parts[part]
+        index -= self._starts[part]
+        return store.tokens(index if documents is None else int(documents[index]), start, stop)
+
+
+def _data_digest(parts: Sequence[tuple[TokenStore, np.ndarray | None]]) -> str:
+    """Of all tokens: that of the store where it is one and whole, else over stores and chosen documents."""
+    if len(parts) == 1 and parts[0][1] is None:
+        return parts[0][0].digest
+    state = xxhash.xxh3_128()
+    for store, documents in parts:
+        state.update(f"{store.digest} {'all' if documents is None else len(documents)}\n".encode())
+        if documents is not None:
+            state.update(np.ascontiguousarray(documents, "<i8").tobytes())
+    return state.hexdigest()
 
 
 def take_cuts(cuts: Any, documents: np.ndarray) -> Cuts:
@@ -116,10 +132,9 @@ class PreparedSources:
         for source in self.sources:
             try:
                 manifests.append(read_manifest(source.folder))
-                self.train.append(TokenStore.open(source.folder / "tokens" / "train"))
-                held_out = source.folder / "tokens" / "validation"
-                if held_out.with_suffix(".idx").exists():
-                    self.validation.append((source, TokenStore.open(held_out)))
+                self.train.append(open_store(source.folder, "train", manifests[-1]))
+                if (source.folder / "tokens" / "validation.idx").exists():
+                    self.validation.append((source, open_store(source.folder, "validation", manifests[-1])))
             except UserError as error:
                 problems.append(error)
         problems += _of_one_tokenizer(self.sources, manifests) if len(manifests) == len(self.sources) else []
@@ -139,10 +154,26 @@ class PreparedSources:
         """The first folder, whose tokenizer is that of all."""
         return self.sources[0].folder
 
-    def training(self, **settings: Any) -> Mixture:
+    @property
+    def vocab_size(self) -> int:
+        """Of the tokenizer, added tokens included."""
+        return max(store.vocab_size for store in self.train)
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known about the stores, to be printed."""
+        old = [source.name for source, store in zip(self.sources, self.train, strict=True) if not store.checked]
+        return [
+            f"NOTE: {name} was prepared by an earlier version without checksums: damaged tokens go unnoticed. "
+            "`medscroll prepare` with the same arguments into another folder adds them."
+            for name in old
+        ]
+
+    def training(self, *, keep: bool = True, **settings: Any) -> Mixture:
         """The training documents of one epoch and their plan.
 
         Args:
+            keep: find plans in the folders, and keep new ones there.
             settings: as for `pack`, without `cuts` and `bos`.
         """
         stores = self.train
@@ -154,17 +185,21 @@ class PreparedSources:
             chosen = _choice(store, times - whole, whole, int(settings.get("seed", 0)))
             if len(chosen):
                 parts.append((source, store, whole, chosen))
+        counts = dict.fromkeys((source.name for source in self.sources), 0)
+        for source, store, _, documents in parts:
+            counts[source.name] += int(store.lengths[slice(None) if documents is None else documents].sum())
+        total = max(1, sum(counts.values()))
         lines = [
-            f"{source.name}: {times:.4g} passes an epoch, {times * store.num_tokens:,.0f} of {store.num_tokens:,} "
-            "tokens"
+            f"{source.name}: {times:.4g} passes an epoch, {counts[source.name]:,} tokens "
+            f"({counts[source.name] / total:.1%} of the epoch), from a store of {store.num_tokens:,}"
             for source, store, times in zip(self.sources, stores, read, strict=True)
         ]
-        return _mix(parts, lines if read != [1.0] else [], settings)
+        return _mix(parts, lines if read != [1.0] else [], settings, keep)
 
-    def held_out(self, **settings: Any) -> Mixture | None:
+    def held_out(self, *, keep: bool = True, **settings: Any) -> Mixture | None:
         """The validation documents of all folders, each read once, and their plan; None where there are none."""
         parts = [(source, store, 0, None) for source, store in self.validation if len(store)]
-        return _mix(parts, [], settings) if parts else None
+        return _mix(parts, [], settings, keep) if parts else None
 
 
 def _of_one_tokenizer(sources: Sequence[Source], manifests: Sequence[dict[str, Any]]) -> list[UserError]:
@@ -181,23 +216,42 @@ def _of_one_tokenizer(sources: Sequence[Source], manifests: Sequence[dict[str, A
 
 
 def _choice(store: TokenStore, share: float, number: int, seed: int) -> np.ndarray:
-    """Documents that together come closest to a share of a store's tokens, a seeded choice, ascending, int64 [n]."""
+    """Documents that together make up a share of a store's tokens, a seeded choice, ascending, int64 [n].
+
+    They are taken in drawn order; one that would go beyond the share is passed over, and at the end the first of the
+    others that brings the sum nearer is added. So the sum is off by less than the shortest document
+    that is left out.
+    """
     target = share * store.num_tokens
     order = seeded_permutation(len(store), "mixture", seed, number)
-    running = np.cumsum(store.lengths[order])
-    count = int(np.searchsorted(running, target, "right"))
-    if count < len(order) and running[count] - target < target - (running[count - 1] if count else 0):
-        count += 1
-    return np.sort(order[:count]) if target >= 1 else np.empty(0, np.int64)
+    lengths = store.lengths[order]
+    taken, left, at = np.zeros(len(order), bool), target, 0
+    while left >= 1 and at < len(order):
+        running = np.cumsum(lengths[at:])
+        count = int(np.searchsorted(running, left, "right"))  # the longest run that fits
+        taken[at : at + count] = True
+        left -= float(running[count - 1]) if count else 0.0
+        fitting = np.flatnonzero(lengths[at + count :] <= left)
+        at = at + count + int(fitting[0]) if len(fitting) else len(order)
+    nearer = np.flatnonzero(~taken & (lengths < 2 * left))
+    taken[nearer[:1]] = True
+    return np.sort(order[taken])
 
 
 def _mix(
-    parts: Sequence[tuple[Source, TokenStore, int, np.ndarray | None]], lines: list[str], settings: dict[str, Any]
+    parts: Sequence[tuple[Source, TokenStore, int, np.ndarray | None]],
+    lines: list[str],
+    settings: dict[str, Any],
+    keep: bool,
 ) -> Mixture:
     plans: list[PackPlan] = []
     for source, store, number, documents in parts:
         seeded = settings | {"seed": int(settings.get("seed", 0)) + _PASS_SEEDS * number}
-        plans.append(load_or_pack(DocumentView([(store, documents)]), source.folder / "plans", **seeded))
+        view = DocumentView([(store, documents)])
+        if keep:
+            plans.append(load_or_pack(view, source.folder / "plans", **seeded))
+        else:
+            plans.append(pack(view.lengths, cuts=view.cuts, bos=view.adds_bos, **seeded))
     of_part = [
         PlanPart(source.name, number, store.num_tokens, plan)
         for (source, store, number, _), plan in zip(parts, plans, strict=True)
@@ -218,17 +272,22 @@ def join(parts: Sequence[PlanPart]) -> PackPlan:
     def together(name: str) -> np.ndarray:
         return np.concatenate([getattr(plan, name) for plan in plans])
 
+    columns = {name: together(name) for name in ("document_lengths", "start", "stop", "context", "level")}
+
+    def of_part(at: int) -> PlanPart:
+        """The part with its columns as views of the joined ones, so that they are held once."""
+        rows = {name: slice(int(pieces[at]), int(pieces[at + 1])) for name in columns}
+        rows["document_lengths"] = slice(int(documents[at]), int(documents[at + 1]))
+        views: dict[str, Any] = {name: column[rows[name]] for name, column in columns.items()}
+        return dataclasses.replace(parts[at], plan=dataclasses.replace(plans[at], **views))
+
     return PackPlan(
         policy=plans[0].policy,
         digest=xxhash.xxh3_128_hexdigest(f"mixture\n{text}".encode()),
-        document_lengths=together("document_lengths"),
         block_offsets=np.concatenate(
             [[0], *(plan.block_offsets[1:] + at for plan, at in zip(plans, pieces, strict=False))]
         ),
         document=np.concatenate([plan.document + at for plan, at in zip(plans, documents, strict=False)]),
-        start=together("start"),
-        stop=together("stop"),
-        context=together("context"),
-        level=together("level"),
-        parts=tuple(parts),
+        parts=tuple(of_part(at) for at in range(len(parts))),
+        **columns,
     )

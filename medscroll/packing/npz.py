@@ -9,12 +9,21 @@ Cost: one pass over the bytes for the zip's CRC when writing; nothing but the he
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+
+# What numpy and zipfile raise on files whose bytes are not as they were written.
+DAMAGE: tuple[type[Exception], ...] = (
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, EOFError, OSError, MemoryError),
+    *(SyntaxError, RuntimeError, AssertionError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+SMALL = 1 << 16  # members up to this many bytes are compared with the zip's CRC when they are mapped
 
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # PKZIP application note 4.3.7; the last two: length of name and extra
 
@@ -56,8 +65,10 @@ def write_npz(handle: IO[bytes], members: Iterable[Member]) -> None:
 def map_npz(path: Path) -> dict[str, np.ndarray]:
     """The members of an uncompressed npz as read-only memory maps (empty members as empty arrays).
 
+    Small members are compared with their CRC; whoever maps large ones has hashes of them (`checksums`).
+
     Raises:
-        ValueError, OSError, zipfile.BadZipFile: the file is damaged or compressed.
+        DAMAGE: the file is damaged or compressed.
     """
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive, path.open("rb") as handle:
@@ -72,9 +83,13 @@ def map_npz(path: Path) -> dict[str, np.ndarray]:
             if version != (1, 0):
                 raise ValueError(f"member {info.filename} has npy version {version}")
             shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
-            start, length = handle.tell(), int(np.prod(shape)) * dtype.itemsize
+            if len(shape) != 1 or dtype.hasobject:
+                raise ValueError(f"member {info.filename} is no plain array of one dimension")
+            start, length = handle.tell(), int(shape[0]) * dtype.itemsize
             if start + length > size:
                 raise ValueError(f"member {info.filename} ends past the file")
+            if info.file_size <= SMALL:
+                archive.read(info)  # BadZipFile where the CRC differs
             name = info.filename.removesuffix(".npy")
             if length == 0:
                 arrays[name] = np.empty(shape, dtype)

@@ -11,6 +11,10 @@ from __future__ import annotations
 import numpy as np
 import xxhash
 
+# Of the rules that turn a plan and a seed into an order of data (here and in `schedule`); raise it with every change of
+# them. A checkpoint carries it: going on under other rules would repeat some blocks and leave out others.
+ORDER_VERSION = 2  # 1: a plain permutation. 2: even batches, the heaviest block first
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -15,7 +15,6 @@ import dataclasses
 import json
 import os
 import warnings
-import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,14 +22,16 @@ from typing import Any, Protocol
 import numpy as np
 import xxhash
 
-from medscroll.errors import DataError
+from medscroll.errors import DataError, UserError
 from medscroll.packing.best_fit import best_fit_decreasing
 from medscroll.packing.cuts import LEVEL_NAMES
 from medscroll.packing.divide import CutsLike, Pieces, chunk, divide, row_tokens
+from medscroll.packing.npz import DAMAGE
 from medscroll.packing.order import seeded_permutation
 from medscroll.packing.policy import FORMAT_VERSION, PackPolicy
 
 WINDOW_DOCUMENTS = 1 << 16
+DAMAGED_PLAN: tuple[type[Exception], ...] = (*DAMAGE, UserError)
 _ARRAYS = {"document_lengths": "<i4", "block_offsets": "<i8", "document": "<i8", "start": "<i4", "stop": "<i4"} | {
     "context": "<i4",
     "level": "u1",
@@ -41,8 +42,11 @@ class StoreLike(Protocol):
     """What a plan needs of a token store."""
 
     lengths: np.ndarray
-    cuts: Any
     adds_bos: bool
+
+    @property
+    def cuts(self) -> Any:
+        """Where its documents may be divided."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,22 +210,22 @@ class PackPlan:
             with np.load(path, allow_pickle=False) as file:
                 meta = json.loads(file["meta"].tobytes())
                 arrays = {name: file[name] for name in _ARRAYS}
+            version, content, found = meta["format"], meta["content"], str(meta["digest"])
+            policy = PackPolicy(**meta["policy"]) if version == FORMAT_VERSION else None
         except FileNotFoundError:
             raise DataError("there is no pack plan", where=str(path)) from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        except DAMAGED_PLAN:
             raise DataError("the pack plan is damaged", where=str(path), remedy=remedy) from None
-        if meta.get("format") != FORMAT_VERSION:
-            raise DataError(
-                f"the pack plan has format {meta.get('format')}, this is {FORMAT_VERSION}", str(path), remedy
-            )
-        if meta["content"] != _content_hash(arrays):
+        if policy is None:
+            raise DataError(f"the pack plan has format {version}, this is {FORMAT_VERSION}", str(path), remedy)
+        if content != _content_hash(arrays):
             raise DataError("the pack plan's content does not have the hash written with it", str(path), remedy)
-        if digest is not None and meta["digest"] != digest:
-            raise DataError(f"the pack plan has digest {meta['digest']}, expected {digest}", str(path), remedy)
+        if digest is not None and found != digest:
+            raise DataError(f"the pack plan has digest {found}, expected {digest}", str(path), remedy)
         wide = {"context": np.int32, "level": np.uint8}
         return cls(
-            policy=PackPolicy(**meta["policy"]),
-            digest=meta["digest"],
+            policy=policy,
+            digest=found,
             **{name: array.astype(wide.get(name, np.int64), copy=False) for name, array in arrays.items()},
         )
 

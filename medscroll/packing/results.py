@@ -17,8 +17,8 @@ import xxhash
 
 from medscroll.corpus.stage import DocumentsSummary
 from medscroll.packing.encoder import DocumentEncoder
-from medscroll.packing.files import write_private
-from medscroll.packing.job import FORMAT_VERSION, KIND, Job
+from medscroll.packing.files import signed, write_private
+from medscroll.packing.job import KIND, MANIFEST_FORMAT, Job
 from medscroll.packing.report import length_summary, write_report
 from medscroll.packing.report_page import write_page
 from medscroll.packing.statistics import SPLITS, Statistics
@@ -55,7 +55,7 @@ def write_results(
     }
     manifest = {
         "kind": KIND,
-        "format": FORMAT_VERSION,
+        "format": MANIFEST_FORMAT,
         "versions": {name: _version(name) for name in ("medscroll", "transformers", "tokenizers", "numpy")},
         "tokenizer": tokenizer,
         "sources": {name: _source_entry(job, name, summary) for name, summary in summaries.items()},
@@ -78,6 +78,7 @@ def write_results(
     write_private(output_dir / "ledger.json", ledger)
     write_private(output_dir / "report.md", write_report(manifest, ledger, statistics))
     write_private(output_dir / "report.html", write_page(manifest, ledger, statistics, lengths))
+    manifest = signed(manifest)
     write_private(output_dir / "manifest.json", manifest)
     return manifest
 

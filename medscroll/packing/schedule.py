@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medscroll.packing.cursor import Cursor
 from medscroll.packing.dataset import IGNORED, PackedDataset
-from medscroll.packing.order import even_batches, seeded_permutation
+from medscroll.packing.order import ORDER_VERSION, even_batches, seeded_permutation
 
 if TYPE_CHECKING:
     import torch
@@ -135,6 +136,19 @@ class ScheduledBlocks:
     def set_epoch(self, epoch: int) -> None:
         """The epoch whose order items are read in; accelerate's data loaders call this."""
         self.epoch = int(epoch)
+
+    def cursor(self, step: int) -> Cursor:
+        """Where a run of this schedule stands after `step` optimizer steps."""
+        return Cursor.at_step(
+            step,
+            num_blocks=self.num_blocks,
+            global_batch=self.global_batch,
+            order_version=ORDER_VERSION,
+            data_digest=str(getattr(self.dataset.store, "digest", "")),
+            plan_digest=self.dataset.plan.digest,
+            document_mask=bool(self.dataset.document_mask),
+            seed=int(self.seed),
+        )
 
     def order(self, epoch: int) -> np.ndarray:
         """The blocks of an epoch in order, int64 [num_blocks]; consecutive runs of G are its global batches."""

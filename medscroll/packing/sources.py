@@ -40,14 +40,14 @@ class Source:
     share: float | None = None
 
 
-def parse_sources(value: str | Mapping[str, Any]) -> list[Source]:
-    """The folders of `--data_dir`; see the module.
+def parse_sources(value: str | Path | Mapping[str, Any]) -> list[Source]:
+    """The folders of `--data_dir`; see the module. A path is one folder.
 
     Raises:
         ConfigError: every mistake of it at once.
     """
     problems: list[UserError] = []
-    entries = _entries(value)
+    entries = [(str(value), None, None)] if isinstance(value, Path) else _entries(value)
     found: list[tuple[str, float, float | None]] = []
     for folder, repeats, share in entries:
         try:

@@ -5,7 +5,8 @@ Three files share a prefix (`DATA/tokens/train`), all of mode 0600 because token
     .idx        b"MMIDIDX\\0\\0", u64 version 1, u8 dtype code (uint16 = 8, int32 = 4), u64 sequences, u64 documents,
                 int32 lengths [sequences], int64 pointers in bytes [sequences], int64 document index [sequences + 1]
                 (Megatron-LM, megatron/core/datasets/indexed_dataset.py; one sequence a document here)
-    .cuts.npz   offsets, positions, levels (see cuts.py), document_bytes, the documents' ids, and a small JSON `meta`
+    .cuts.npz   offsets, positions, levels (see cuts.py), document_bytes, the documents' ids, hashes of the runs of
+                .bin, and a small JSON `meta` with hashes of all arrays; what is read is compared (checksums.py)
 Reading maps the files: opening costs a check of the sizes and 8 bytes a document, a document costs the pages that
 it touches. Writing streams: memory does not grow with documents, tokens or cuts (each column is spooled to a
 file of its own and put together at the end), and every file appears under its name only when it is complete.
@@ -16,8 +17,8 @@ from __future__ import annotations
 import json
 import os
 import struct
-import zipfile
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn, overload
@@ -27,13 +28,19 @@ import xxhash
 
 from medscroll.corpus.files import private_open
 from medscroll.errors import DataError
+from medscroll.packing.checksums import RUN, CheckedBytes, HashedChunks, RunHashes, array_hash
 from medscroll.packing.cuts import Cuts
-from medscroll.packing.npz import Member, map_npz, write_npz
+from medscroll.packing.npz import DAMAGE, Member, map_npz, write_npz
 
 MAGIC = b"MMIDIDX\x00\x00"
 _HEADER = struct.Struct("<9sQBQQ")
 _CODES: dict[int, np.dtype[Any]] = {4: np.dtype("<i4"), 8: np.dtype("<u2")}
 _CHUNK = 1 << 22  # bytes copied at a time
+_MEMBERS = {"offsets": "<i8", "positions": "<i4", "levels": "u1", "document_bytes": "<i8", "ids": "u1"} | {
+    "id_offsets": "<i8",
+    "bin_hashes": "<u8",
+}
+REMEDY_DAMAGED = "copy the file again from where it is whole, or delete the folder `tokens` and run `medscroll prepare`"
 REMEDY = "run `medscroll prepare` again with the same arguments; it makes what is missing and keeps the rest"
 
 
@@ -78,6 +85,10 @@ class TokenStore:
         ids: the documents' ids, list-like.
         eos_token_id, vocab_size, adds_bos: of the tokenizer; `adds_bos` when each document starts with a BOS.
         digest: hash of ids, lengths and cuts, computed when written.
+        checked: the store has hashes, and damage is found when it is read; earlier versions wrote none.
+
+    Raises:
+        DataError: from any of them, where what is read is not what was written.
     """
 
     def __init__(self, prefix: str | Path) -> None:
@@ -98,8 +109,8 @@ class TokenStore:
         """
         return cls(prefix)
 
-    def _broken(self, path: Path, why: str) -> NoReturn:
-        raise DataError(f"the token store is damaged: {why}", str(path), REMEDY)
+    def _broken(self, path: Path, why: str, remedy: str = REMEDY) -> NoReturn:
+        raise DataError(f"the token store is damaged: {why}", str(path), remedy)
 
     def _read_index(self) -> None:
         size = self._idx.stat().st_size
@@ -130,23 +141,60 @@ class TokenStore:
 
     def _read_cuts(self) -> None:
         try:
-            arrays = map_npz(self._npz)
-            meta = json.loads(bytes(arrays["meta"]))
-            self.cuts = Cuts(arrays["offsets"], arrays["positions"], arrays["levels"])
-            self.document_bytes: np.ndarray = np.asarray(arrays["document_bytes"])
-            self.ids = DocumentIds(arrays["ids"], arrays["id_offsets"])
-            self.eos_token_id: int = meta["eos_token_id"]
-            self.vocab_size: int = meta["vocab_size"]
-            self.adds_bos: bool = meta["adds_bos"]
-            self.digest: str = meta["digest"]
-        except (ValueError, KeyError, EOFError, OSError, struct.error, zipfile.BadZipFile) as error:
+            self._arrays = map_npz(self._npz)
+            meta = json.loads(bytes(self._arrays["meta"]))
+            self.eos_token_id, self.vocab_size = int(meta["eos_token_id"]), int(meta["vocab_size"])
+            self.adds_bos, self.digest = bool(meta["adds_bos"]), str(meta["digest"])
+            self._hashes: dict[str, str] = dict(meta.get("hashes", {}))
+            self.checked = bool(self._hashes)
+            members = {name: dtype for name, dtype in _MEMBERS.items() if self.checked or name != "bin_hashes"}
+            lengths = {name: len(self._arrays[name]) for name in members}
+            wrong = [name for name, dtype in members.items() if self._arrays[name].dtype != np.dtype(dtype)]
+            documents, tokens = int(meta["documents"]), int(meta["tokens"])
+        except DAMAGE as error:
             self._broken(self._npz, f"the file of cuts cannot be read ({type(error).__name__})")
-        documents = len(self)
-        lengths = (len(self.cuts), len(self.document_bytes), len(self.ids), meta["documents"])
-        if any(length != documents for length in lengths) or meta["tokens"] != self.num_tokens:
+        if wrong:
+            self._broken(self._npz, f"{', '.join(wrong)} hold another kind of numbers")
+        found = (lengths["offsets"] - 1, lengths["document_bytes"], lengths["id_offsets"] - 1, documents)
+        if any(number != len(self) for number in found) or tokens != self.num_tokens:
             self._broken(self._npz, "cuts and index are of different stores")
-        if self.cuts.offsets[-1] != len(self.cuts.positions) or len(self.cuts.levels) != len(self.cuts.positions):
+        if lengths["positions"] != lengths["levels"]:
+            self._broken(self._npz, "cut positions and levels disagree")
+        self._checked_bytes: CheckedBytes | None = None
+        if self.checked:
+            self._compare(self._idx, "lengths", self.lengths.astype("<i4"))
+            hashes = self._member("bin_hashes")
+            if len(hashes) != -(-self._tokens.nbytes // RUN):
+                self._broken(self._npz, "hashes and tokens are of different stores")
+            self._checked_bytes = CheckedBytes(self._tokens.view(np.uint8), hashes)
+
+    def _compare(self, path: Path, name: str, values: np.ndarray) -> None:
+        if array_hash(values) != self._hashes.get(name):
+            self._broken(path, f"{name} are not what was written", REMEDY_DAMAGED)
+
+    def _member(self, name: str) -> np.ndarray:
+        """An array beside the tokens, compared with its hash."""
+        if self.checked:
+            self._compare(self._npz, name, self._arrays[name])
+        return self._arrays[name]
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Where each document may be divided."""
+        cuts = Cuts(self._member("offsets"), self._member("positions"), self._member("levels"))
+        if int(cuts.offsets[-1]) != len(cuts.positions):
             self._broken(self._npz, "cut offsets and positions disagree")
+        return cuts
+
+    @cached_property
+    def document_bytes(self) -> np.ndarray:
+        """UTF-8 bytes of each document's text, int64 [docs]."""
+        return np.asarray(self._member("document_bytes"))
+
+    @cached_property
+    def ids(self) -> DocumentIds:
+        """The documents' ids."""
+        return DocumentIds(self._member("ids"), self._member("id_offsets"))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -154,8 +202,21 @@ class TokenStore:
     def __getitem__(self, index: int) -> np.ndarray:
         """The ids of one document, uint16 or int32 [length], a read-only view of the map."""
         index = range(len(self))[index]
-        start = int(self._pointers[index]) // self.dtype.itemsize
-        return self._tokens[start : start + int(self.lengths[index])]
+        return self.tokens(index, 0, int(self.lengths[index]))
+
+    def tokens(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Ids start..stop-1 of a document, 0 <= start < stop <= its length, uint16 or int32, a view of the map.
+
+        Raises:
+            DataError: the bytes are not what was written.
+        """
+        item = self.dtype.itemsize
+        begin = int(self._pointers[index]) // item
+        if self._checked_bytes is not None:
+            damaged = self._checked_bytes.damaged((begin + start) * item, (begin + stop) * item)
+            if damaged is not None:
+                self._broken(self._bin, f"the bytes from {damaged:,} on are not what was written", REMEDY_DAMAGED)
+        return self._tokens[begin + start : begin + stop]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[index] for index in range(len(self)))
@@ -182,7 +243,7 @@ class TokenStore:
         digest.add(self, 0, len(self))
         found = digest.hexdigest(self.eos_token_id, self.vocab_size, self.adds_bos)
         if found != self.digest:
-            self._broken(self._bin, "the content does not have the digest that was written with it")
+            self._broken(self._bin, "the content does not have the digest written with it", REMEDY_DAMAGED)
 
 
 class StoreDigest:
@@ -244,7 +305,7 @@ class TokenStoreWriter:
         self._bin = private_open(self._temporary(self._targets[0]), "w+b")
         self._spool_paths = {c: Path(f"{prefix}.{c}.tmp") for c in self._COLUMNS}
         self._spools = {c: private_open(path, "w+b") for c, path in self._spool_paths.items()}
-        self._digest = StoreDigest(self.dtype)
+        self._digest, self._runs = StoreDigest(self.dtype), RunHashes()
         self.num_documents = self.num_tokens = self.num_cuts = 0
         self._id_bytes = 0
 
@@ -276,6 +337,7 @@ class TokenStoreWriter:
             raise ValueError(f"document {document_id!r}: cuts are not ascending inside the document")
         raw, name = wide.astype(self.dtype).tobytes(), document_id.encode("utf-8", "surrogateescape")
         self._bin.write(raw)
+        self._runs.update(raw)
         self._digest.document(raw, len(wide), positions.tobytes(), levels.tobytes())
         self._spool("lengths", np.asarray([len(wide)], "<i4"))
         self._spool("cut_counts", np.asarray([len(levels)], "<i8"))
@@ -292,6 +354,7 @@ class TokenStoreWriter:
             raise ValueError(f"dtype {store.dtype} is appended to {self.dtype}")
         for chunk in store.token_chunks(start, stop):
             self._bin.write(chunk)
+            self._runs.update(chunk)
         self._digest.add(store, start, stop)
         offsets, id_offsets = store.cuts.offsets, store.ids._offsets
         first, last = int(offsets[start]), int(offsets[stop])
@@ -343,6 +406,31 @@ class TokenStoreWriter:
             handle.write(np.arange(at, min(at + _CHUNK // 8, self.num_documents + 1), dtype="<i8").tobytes())
 
     def _write_cuts(self, handle: IO[bytes]) -> None:
+        hashes = self._runs.values()
+        contents: dict[str, tuple[int, Iterator[bytes]]] = {
+            "offsets": (self.num_documents + 1, self._running("cut_counts", "<i8")),
+            "positions": (self.num_cuts, self._chunks("positions")),
+            "levels": (self.num_cuts, self._chunks("levels")),
+            "document_bytes": (self.num_documents, self._chunks("document_bytes")),
+            "ids": (self._id_bytes, self._chunks("ids")),
+            "id_offsets": (self.num_documents + 1, self._running("id_lengths", "<i8")),
+            "bin_hashes": (len(hashes), iter([hashes.tobytes()])),
+        }
+
+        def members() -> Iterator[Member]:
+            """The arrays, and at last the meta, which holds the hashes of all that went before."""
+            hashed = {"lengths": HashedChunks(self._chunks("lengths"))}
+            for _ in hashed["lengths"]:
+                pass
+            for name, (length, chunks) in contents.items():
+                hashed[name] = HashedChunks(chunks)
+                yield Member(name, np.dtype(_MEMBERS[name]), length, hashed[name])
+            raw = self._meta({name: chunks.hexdigest() for name, chunks in hashed.items()})
+            yield Member("meta", np.dtype("u1"), len(raw), [raw])
+
+        write_npz(handle, members())
+
+    def _meta(self, hashes: dict[str, str]) -> bytes:
         meta = {
             "digest": self._digest.hexdigest(self._eos, self._vocab_size, self._adds_bos),
             "documents": self.num_documents,
@@ -350,19 +438,9 @@ class TokenStoreWriter:
             "eos_token_id": self._eos,
             "vocab_size": self._vocab_size,
             "adds_bos": self._adds_bos,
+            "hashes": hashes,
         }
-        raw = json.dumps(meta, sort_keys=True).encode()
-        documents, i8, i4, u1 = self.num_documents, np.dtype("<i8"), np.dtype("<i4"), np.dtype("u1")
-        members = [
-            Member("offsets", i8, documents + 1, self._running("cut_counts", "<i8")),
-            Member("positions", i4, self.num_cuts, self._chunks("positions")),
-            Member("levels", u1, self.num_cuts, self._chunks("levels")),
-            Member("document_bytes", i8, documents, self._chunks("document_bytes")),
-            Member("ids", u1, self._id_bytes, self._chunks("ids")),
-            Member("id_offsets", i8, documents + 1, self._running("id_lengths", "<i8")),
-            Member("meta", u1, len(raw), [raw]),
-        ]
-        write_npz(handle, members)
+        return json.dumps(meta, sort_keys=True).encode()
 
     def close(self) -> None:
         """Puts index and cuts together, flushes all three files to disk, then gives them their names."""

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from medscroll.errors import ConfigError
+from medscroll.packing.sources import parse_sources, passes
+from medscroll.packing.store import TokenStore
 from medscroll.planning.candidate import Candidate
 
 # Up to four passes over the same text are nearly as good as new text (Muennighoff et al. 2023, arXiv 2305.16264).
@@ -67,39 +73,65 @@ class Affordable:
                 f"{passes:.1%} of one pass: --max_steps {self.steps} ends the run there, all sources in proportion; "
                 "prepare a smaller choice of sources where that is not what you want"
             )
-        text = f"{passes:.2f} passes: --num_train_epochs {math.floor(passes * 100) / 100:g}"
-        if passes > PASSES_WITHOUT_LOSS:
-            text += (
-                f"; beyond {PASSES_WITHOUT_LOSS} passes text wears out (arXiv 2305.16264): fewer GPUs, a larger model, "
-                "or more text would use the money better"
-            )
-        return text
+        epochs = math.floor(passes * 100) / 100
+        if passes <= PASSES_WITHOUT_LOSS:
+            return f"{passes:.2f} passes: --num_train_epochs {epochs:g}"
+        share = PASSES_WITHOUT_LOSS / passes
+        cost = f" and {self.cost * share:,.2g} of the money" if self.cost is not None else ""
+        return (
+            f"{passes:,.2f} passes, but beyond {PASSES_WITHOUT_LOSS} text wears out (arXiv 2305.16264): "
+            f"--num_train_epochs {PASSES_WITHOUT_LOSS} takes {self.days * share:,.2g} days{cost}; "
+            "fewer GPUs, a larger model, or more text would use the rest better"
+        )
 
 
-def read_sources(data_dir: str | Path) -> tuple[Source, ...]:
-    """The sources of the training split of a prepared folder, most tokens first.
+def read_sources(data_dir: str | Path | Mapping[str, Any]) -> tuple[Source, ...]:
+    """The sources of one epoch of `--data_dir`, most tokens first; of several folders with the folder's name before.
 
     Raises:
         ConfigError: there is no prepared training data.
         DataError: the token store is damaged.
     """
-    from medscroll.packing.store import TokenStore
-
-    prefix = Path(data_dir) / "tokens" / "train"
-    if not prefix.with_suffix(".idx").exists():
-        raise ConfigError(
-            "there is no prepared training data",
-            where=f"--data_dir {data_dir}",
-            remedy="make it: medscroll prepare TEXTS --output_dir DATA --tokenizer_name_or_path MODEL",
-        )
-    store = TokenStore.open(prefix)
+    read = read_stores(data_dir)
     documents: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
-    for name, length in zip(store.ids, store.lengths.tolist(), strict=True):
-        source = name.partition("/")[0].partition("#")[0]
-        documents[source] += 1
-        tokens[source] += length
-    return tuple(Source(name, documents[name], count) for name, count in tokens.most_common())
+    for name, store, times in read:
+        before = f"{name}/" if len(read) > 1 else ""
+        for document, length in zip(store.ids, store.lengths.tolist(), strict=True):
+            source = before + document.partition("/")[0].partition("#")[0]
+            documents[source] += 1
+            tokens[source] += length * times
+    return tuple(Source(name, documents[name], round(count)) for name, count in tokens.most_common())
+
+
+def read_lengths(data_dir: str | Path | Mapping[str, Any]) -> np.ndarray:
+    """Tokens of the training documents of one epoch of `--data_dir`, int64 [documents]; repeated as they are read.
+
+    Raises:
+        UserError: there are none.
+    """
+    parts = [np.resize(store.lengths, round(len(store) * times)) for _, store, times in read_stores(data_dir)]
+    return np.concatenate(parts)
+
+
+def read_stores(data_dir: str | Path | Mapping[str, Any]) -> list[tuple[str, TokenStore, float]]:
+    """Name, training split and passes an epoch of each folder of `--data_dir`.
+
+    Raises:
+        ConfigError: there is no prepared training data.
+        DataError: a token store is damaged.
+    """
+    folders = parse_sources(data_dir)
+    for folder in folders:
+        if not (folder.folder / "tokens" / "train.idx").exists():
+            raise ConfigError(
+                "there is no prepared training data",
+                where=f"--data_dir {folder.folder}",
+                remedy="make it: medscroll prepare TEXTS --output_dir DATA --tokenizer_name_or_path MODEL",
+            )
+    stores = [TokenStore.open(folder.folder / "tokens" / "train") for folder in folders]
+    times = passes(folders, [max(1, store.num_tokens) for store in stores])
+    return [(folder.name, store, count) for folder, store, count in zip(folders, stores, times, strict=True)]
 
 
 def affordable(

@@ -45,7 +45,7 @@ class TrainingSetup:
         accumulation: micro steps to an optimizer step.
         block_size: most tokens in a block.
         document_length: tokens over which attention runs; None: one document a block (the most expensive case).
-        activation_memory: level of recomputation, a name of `medscroll.planning.activations.LEVELS`.
+        activation_memory: level of recomputation, a name of `medscroll.model.activation_levels`.
         offload_optimizer, offload_parameters: whether DeepSpeed keeps that part in host memory.
         lora_rank: 0 for training of all parameters.
         lora_targets: "all" (every linear layer but the head) or a comma list of module names.
@@ -56,9 +56,7 @@ class TrainingSetup:
         attn_backend: a name of the ladder of `medscroll.model.attention`.
         liger: whether Liger's kernels are on (RMSNorm, SwiGLU).
         fused_loss: whether the loss is computed without whole logits (Liger, or the tiled loss).
-        tiled_mlp_tokens: tokens of one tile of the MLP; 0: not tiled.
         sequence_parallel: ranks that share one row (Ulysses); 1: none.
-        activation_every: under "full", every k-th layer is not recomputed; 0: all are.
     """
 
     config: Any
@@ -85,9 +83,7 @@ class TrainingSetup:
     attn_backend: str = "flash_attention_2"
     liger: bool = True
     fused_loss: bool = False
-    tiled_mlp_tokens: int = 0
     sequence_parallel: int = 1
-    activation_every: int = 0
 
     @property
     def ranks(self) -> int:
@@ -146,6 +142,14 @@ class MemoryBreakdown:
     def total(self) -> int:
         """Bytes that the GPU must have, context and the allocator's slack included."""
         return sum(self.parts.values())
+
+    def least(self, bound: float) -> float:
+        """Bytes without which the setup cannot run, the plan's relative error `bound` taken off, without any slack."""
+        return self.allocated * (1 - bound) + self.cuda_context
+
+    def most(self, bound: float) -> float:
+        """Bytes with which it runs even if the plan is too low by `bound`."""
+        return self.total + self.allocated * bound
 
     @property
     def largest(self) -> str:
@@ -209,6 +213,8 @@ class NetworkBytes:
         per_rank_step: bytes that one rank sends in a step over all its links.
         collectives: name of the collective -> bytes of its tensors on one rank in one optimizer step.
         hiding_tokens: least tokens per GPU and micro step that hide the network; None where it is never exposed.
+        hiding_at_half_peak: the same by rule of thumb: line rate, GPUs at half of their peak, recomputation counted.
+        hiding_without_hpz: the rule of thumb for the same setup without hpZ; None where it has none.
     """
 
     per_micro_step: float
@@ -216,6 +222,8 @@ class NetworkBytes:
     per_rank_step: float
     collectives: dict[str, float] = field(default_factory=dict)
     hiding_tokens: float | None = None
+    hiding_at_half_peak: float | None = None
+    hiding_without_hpz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -276,7 +284,6 @@ class Constraints:
     attn_backend: str | None = None
     liger: bool = True
     fused_loss: bool | None = None
-    tiled_mlp_tokens: int = 0
     sequence_parallel: int = 1
     document_length: float | None = None
     global_tokens: int | None = None

@@ -233,7 +233,14 @@ def read_measured(path: str | Path, catalogue: Catalogue | None = None) -> Clust
     found = content.get("cluster") if isinstance(content, dict) else None
     if not isinstance(found, dict):
         raise ConfigError('the file has no object "cluster"', where, remedy)
-    needed = ("nodes", "gpus_per_node", "gpu", "bus_bytes_per_second")
+    if found.get("gpu") == "cpu":
+        raise ConfigError(
+            "this was measured on ranks without a GPU (gloo over CPUs), it says nothing about GPUs and their links",
+            where,
+            "run doctor --cluster on the nodes that will train; " + remedy,
+        )
+    alone = found.get("gpus_per_node") == 1  # one GPU a node has no links inside
+    needed = ("nodes", "gpus_per_node", "gpu") if alone else ("nodes", "gpus_per_node", "gpu", "bus_bytes_per_second")
     missing = [name for name in needed if not found.get(name)]
     nodes = int(found.get("nodes") or 1)
     if nodes > 1 and not found.get("node_bytes_per_second"):
@@ -251,8 +258,9 @@ def read_measured(path: str | Path, catalogue: Catalogue | None = None) -> Clust
         efficiency=1.0,
         latency=float(found.get("latency_seconds") or 1e-5),
     )
-    bus = float(found["bus_bytes_per_second"])
-    notes = [f"measured ({path}): {bus / 1e9:.1f} GB/s inside a node"]
+    bus = float(found.get("bus_bytes_per_second") or max(gpu.bus_bandwidth, node_bandwidth))
+    inside = "one GPU a node" if alone else f"{bus / 1e9:.1f} GB/s inside a node"
+    notes = [f"measured ({path}): {inside}"]
     if nodes > 1:
         notes[0] += f", {node_bandwidth / 1e9:.1f} GB/s out of each"
     host = int(found.get("host_memory") or 0)

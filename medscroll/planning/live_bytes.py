@@ -39,6 +39,11 @@ class RegionPeak:
     kept_gradients: int = 0
     kept_total: int = 0
 
+    @classmethod
+    def of(cls, live: dict[str, int], kept_live: dict[str, int], kept_gradients: int) -> RegionPeak:
+        """A peak with its sums."""
+        return cls(live, sum(live.values()), kept_live, kept_gradients, sum(kept_live.values()) + kept_gradients)
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts live bytes; `region` and `kind` are set by hooks while the model runs.

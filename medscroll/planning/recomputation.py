@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Any
 
 from medscroll.model.activation_levels import Level
-from medscroll.planning.activations import LayerShape
 from medscroll.planning.compute import ModelFlops
+from medscroll.planning.layer_shape import LayerShape
 
 
 def recomputed_flops(config: Any, level: Level) -> ModelFlops:

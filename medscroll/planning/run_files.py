@@ -110,8 +110,6 @@ def recipe_values(candidate: Candidate, given: dict[str, Any], accepted: frozens
     }
     if setup.sequence_parallel > 1:
         chosen["sequence_parallel_size"] = setup.sequence_parallel
-    if setup.tiled_mlp_tokens:
-        chosen["tiled_mlp_tokens"] = setup.tiled_mlp_tokens
     if setup.compute_dtype == "float16":
         chosen["fp16"] = True
     if setup.lora_rank:

@@ -14,17 +14,33 @@ from typing import Any
 from medscroll.planning.candidate import GIB, Candidate, Constraints, TrainingSetup
 from medscroll.planning.cluster import Cluster
 from medscroll.planning.compute import count_parameters
-from medscroll.planning.estimate import (
-    ERROR_BOUND,
-    checkpoint_interval,
-    disk_of,
-    host_of,
-    memory_of,
-    note_of,
-    time_of,
-)
+from medscroll.planning.hardware import Catalogue
+from medscroll.planning.host_disk import checkpoint_interval, disk_of, host_of
+from medscroll.planning.memory import error_bound, memory_of, note_of
+from medscroll.planning.parameters import config_text, trained
+from medscroll.planning.step_time import assumptions, time_of
 
 MICRO_BATCHES = (1, 2, 4, 8)
+# Levels of activation memory that are tried, from fastest to smallest; a run's own `auto` also tries linear_N
+LEVELS = (
+    "none",
+    "linear",
+    "mlp",
+    "attention",
+    "attention_offload",
+    "attention_tiled",
+    "attention_offload_tiled",
+    "full",
+    "full_offload",
+    "full_tiled",
+    "full_offload_tiled",
+    "every_2_offload_tiled",
+    "every_4_offload_tiled",
+    "every_8_offload_tiled",
+    "every_4_tiled",
+    "every_8_tiled",
+)
+LARGER = ("A100-80G", "H200-141G", "B200-180G")
 MOST_ROW = 131_072  # tokens; longer rows only where one block is longer
 ZERO = {"reduce_scatter": True, "overlap_comm": True, "contiguous_gradients": True}
 
@@ -34,7 +50,7 @@ def predict(
 ) -> Candidate:
     """Everything about one setup on a cluster; `tokens` gives days and cost."""
     memory = memory_of(setup)
-    time, network = time_of(setup, cluster)
+    time, network = time_of(setup, cluster, trained(setup), config_text(setup))
     host = host_of(setup)
     on_gpu = memory.total <= cluster.gpu.memory
     on_host = max(host.at_load, host.steady) <= cluster.host_memory
@@ -64,11 +80,11 @@ def predict(
         fits=fits,
         reason=reason,
         binding=binding,
-        error_bound=ERROR_BOUND,
+        error_bound=error_bound(setup),
         days=days,
         cost=cost,
         checkpoint_seconds=checkpoint_interval(setup, cluster, disk_bandwidth),
-        notes=note_of(setup),
+        notes=(*note_of(setup), *assumptions(setup, cluster)),
     )
 
 
@@ -111,10 +127,25 @@ def plan_training(
         else:
             reason = item.reason
         out.append(dataclasses.replace(item, reason=reason))
+    if best.fits and fixed.attn_backend is None:
+        note = _faster_attention(best.setup, cluster.with_nodes(best.setup.nodes), best.time.step)
+        out[0] = dataclasses.replace(out[0], notes=(*out[0].notes, *note))
     if not best.fits:
         change = smallest_change(best.setup, cluster)
         out[0] = dataclasses.replace(out[0], remedy=change)
     return out
+
+
+def _faster_attention(setup: TrainingSetup, cluster: Cluster, step: float) -> list[str]:
+    """What flash-attn-4 would make of a setup that was planned with FlashAttention-2, on the GPUs that have it."""
+    if cluster.gpu.architecture not in ("hopper", "blackwell"):
+        return []
+    faster = setup.replace(attn_backend="flash_attention_4")
+    saved = 1 - time_of(faster, cluster, trained(setup), config_text(setup))[0].step / step
+    text = (
+        f"attention is planned with {setup.attn_backend}; with flash-attn-4 (--attn_backend flash_attention_4) a step"
+    )
+    return [f"{text} takes {saved:.0%} less time"] if saved > 0.01 else []
 
 
 def _bases(
@@ -142,7 +173,7 @@ def _bases(
         if offload and level < 2:
             continue
         for group in groups:
-            options = fixed.zero_options or _options(level, hidden)
+            options = fixed.zero_options or zero_options(level, hidden)
             offloads = fixed.offload_optimizer if fixed.offload_optimizer is not None else offload and level >= 2
             dtype = fixed.weight_dtype or ("bfloat16" if cluster.gpu.has_bf16 else "float16")
             yield TrainingSetup(
@@ -167,12 +198,11 @@ def _bases(
                 attn_backend=fixed.attn_backend or "flash_attention_2",
                 liger=fixed.liger,
                 fused_loss=fixed.liger and level != 3 if fixed.fused_loss is None else fixed.fused_loss,
-                tiled_mlp_tokens=fixed.tiled_mlp_tokens,
                 sequence_parallel=fixed.sequence_parallel,
             )
 
 
-def _options(stage: int, hidden: int) -> dict[str, Any]:
+def zero_options(stage: int, hidden: int) -> dict[str, Any]:
     """`zero_optimization` of the shipped configurations, with transformers' values for "auto"."""
     if stage < 3:
         return {"stage": stage, **ZERO, "reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
@@ -191,26 +221,30 @@ def _options(stage: int, hidden: int) -> dict[str, Any]:
 
 def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: int | None) -> list[Candidate]:
     """Over micro batches and recomputation: the fastest that fits, else the smallest."""
-    levels = [fixed.activation_memory] if fixed.activation_memory else ["none", "full"]
+    levels = [fixed.activation_memory] if fixed.activation_memory else list(LEVELS)
     sizes = [fixed.micro_batch] if fixed.micro_batch else list(MICRO_BATCHES)
     target = fixed.global_tokens or (
         1 << 20 if base.parameters < 10e9 else 1 << 21 if base.parameters < 40e9 else 1 << 22
     )
-    found = []
+    found: list[Candidate] = []
+    fastest = 0.0
     for level in levels:
         for micro in sizes:
             if micro > 1 and micro * base.block_size > MOST_ROW and not fixed.micro_batch:
                 break
             one = base.replace(micro_batch=micro, activation_memory=level)
             steps = fixed.accumulation or max(1, round(target / one.replace(accumulation=1).step_tokens))
-            item = predict(
-                one.replace(accumulation=steps), cluster, tokens=tokens, disk_bandwidth=fixed.disk_bytes_per_second
-            )
+            one = one.replace(accumulation=steps)
+            time, _ = time_of(one, cluster, trained(one), config_text(one))
+            if time.tokens_per_second <= fastest:
+                continue  # slower than what fits already: its memory need not be known
+            item = predict(one, cluster, tokens=tokens, disk_bandwidth=fixed.disk_bytes_per_second)
             if fixed.memory_reserve and item.memory.total > cluster.gpu.memory * (1 - fixed.memory_reserve):
                 item = dataclasses.replace(item, fits=False, reason=f"leaves less than {fixed.memory_reserve:.0%} free")
             found.append(item)
             if not item.fits:
                 break
+            fastest = item.time.tokens_per_second
     fitting = [item for item in found if item.fits]
     if fitting:
         return [max(fitting, key=lambda item: item.time.tokens_per_second)]
@@ -218,44 +252,105 @@ def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: 
 
 
 def smallest_change(setup: TrainingSetup, cluster: Cluster) -> str:
-    """The first change that fits, as flags: smaller micro steps, more sharding, shorter blocks, offload, nodes."""
-    trials: list[tuple[str, TrainingSetup, Cluster]] = []
+    """The smallest change that fits, as flags, with two others where there are: "A; or B; or C"."""
+    found = changes(setup, cluster)
+    return "; or ".join(found) or "a larger GPU, or a smaller model: none of the changes tried fits"
 
-    def add(words: str, machines: Cluster | None = None, **changes: Any) -> None:
-        trials.append((words, setup.replace(**changes), machines or cluster))
 
+def changes(setup: TrainingSetup, cluster: Cluster, most: int = 3) -> list[str]:
+    """Changes that fit, one of each kind, smallest first: every one was planned and fits.
+
+    Kinds: smaller micro steps, more recomputation, ZeRO-3, offload, shorter blocks, more nodes, adapters, larger GPUs.
+    """
+    kinds: list[Iterator[tuple[str, TrainingSetup, Cluster]]] = [
+        _smaller_steps(setup, cluster),
+        _more_sharding(setup, cluster),
+        _shorter_blocks(setup, cluster),
+        _more_machines(setup, cluster),
+        _adapters(setup, cluster),
+    ]
+    found: list[str] = []
+    for trials in kinds:
+        words = next((words for words, trial, machines in trials if predict(trial, machines).fits), None)
+        if words is not None:
+            found.append(words)
+        if len(found) == most:
+            break
+    return found
+
+
+def _tight(setup: TrainingSetup) -> tuple[dict[str, Any], str]:
+    """One row a micro step at the level that takes least memory, and the flags that say so."""
+    one = setup.replace(micro_batch=1)
+    levels = [setup.activation_memory, *(name for name in LEVELS if name.startswith(("full", "every")))]
+    level = min(levels, key=lambda name: memory_of(one.replace(activation_memory=name)).total)
+    words = f" --activation_memory {level}" if level != setup.activation_memory else ""
+    words += " --per_device_train_batch_size 1" if setup.micro_batch > 1 else ""
+    return {"micro_batch": 1, "activation_memory": level}, words
+
+
+def _smaller_steps(setup: TrainingSetup, cluster: Cluster) -> Iterator[tuple[str, TrainingSetup, Cluster]]:
     if setup.micro_batch > 1:
-        words = (
-            f"--per_device_train_batch_size 1 --gradient_accumulation_steps {setup.accumulation * setup.micro_batch}"
-        )
-        add(words, micro_batch=1, accumulation=setup.accumulation * setup.micro_batch)
-    if setup.activation_memory != "full":
-        add("--gradient_checkpointing", activation_memory="full")
-    tight: dict[str, Any] = {"micro_batch": 1, "activation_memory": "full"}
+        steps = setup.accumulation * setup.micro_batch
+        words = f"--per_device_train_batch_size 1 --gradient_accumulation_steps {steps}"
+        yield words, setup.replace(micro_batch=1, accumulation=steps), cluster
+    after = LEVELS[LEVELS.index(setup.activation_memory) + 1 :] if setup.activation_memory in LEVELS else LEVELS
+    for level in after:
+        yield f"--activation_memory {level}", setup.replace(activation_memory=level), cluster
+    tight, words = _tight(setup)
+    if words:
+        yield words.strip(), setup.replace(**tight), cluster
+
+
+def _stage_3(setup: TrainingSetup, **more: Any) -> dict[str, Any]:
+    options = zero_options(3, int(setup.config.get_text_config().hidden_size))
+    return {"engine": "deepspeed", "zero_stage": 3, "zero_options": options, "fused_loss": False, **more}
+
+
+def _more_sharding(setup: TrainingSetup, cluster: Cluster) -> Iterator[tuple[str, TrainingSetup, Cluster]]:
+    tight, words = _tight(setup)
+    if setup.quantized_bits:
+        return
     if setup.zero_stage < 3 and setup.ranks > 1:
-        options = _options(3, int(setup.config.get_text_config().hidden_size))
-        tight |= {"engine": "deepspeed", "zero_stage": 3, "zero_options": options, "fused_loss": False}
-        add("--deepspeed zero3", **tight)
+        yield f"--deepspeed zero3{words}", setup.replace(**tight, **_stage_3(setup)), cluster
+    if setup.zero_stage < 3 and not setup.offload_optimizer:
+        options = zero_options(2, int(setup.config.get_text_config().hidden_size))
+        two = {"engine": "deepspeed", "zero_stage": 2, "zero_options": options, "offload_optimizer": True}
+        yield f"--deepspeed zero2_offload{words}", setup.replace(**{**tight, **two}), cluster
+    if not setup.offload_parameters:
+        three = _stage_3(setup, offload_optimizer=True, offload_parameters=True, hpz_group=1)
+        yield f"--deepspeed zero3_offload{words}", setup.replace(**tight, **three), cluster
+
+
+def _shorter_blocks(setup: TrainingSetup, cluster: Cluster) -> Iterator[tuple[str, TrainingSetup, Cluster]]:
+    tight, words = _tight(setup)
     size = setup.block_size // 2
     while size >= 512:
-        add(f"--block_size {size}", block_size=size, **tight)
+        length = min(setup.document_length, float(size)) if setup.document_length else None
+        yield f"--block_size {size}{words}", setup.replace(block_size=size, document_length=length, **tight), cluster
         size //= 2
-    stage = int(tight.get("zero_stage", setup.zero_stage)) or 2
-    named = f"--deepspeed zero{3 if stage == 3 else 2}_offload"
-    add(
-        named,
-        **{**tight, "engine": "deepspeed", "zero_stage": 3 if stage == 3 else 2},
-        offload_optimizer=True,
-        offload_parameters=stage == 3,
-    )
-    for nodes in (2 * setup.nodes, 4 * setup.nodes, 8 * setup.nodes, 16 * setup.nodes):
-        if cluster.uplink is not None:
-            more = {"engine": "deepspeed", "zero_stage": 3, "fused_loss": False}
-            add(f"{nodes} nodes instead of {setup.nodes}", cluster.with_nodes(nodes), **{**tight, **more}, nodes=nodes)
+
+
+def _more_machines(setup: TrainingSetup, cluster: Cluster) -> Iterator[tuple[str, TrainingSetup, Cluster]]:
+    tight, words = _tight(setup)
+    words = f" with{words}" if words else ""
+    if cluster.uplink is not None and not setup.quantized_bits:
+        for nodes in (2 * setup.nodes, 4 * setup.nodes, 8 * setup.nodes, 16 * setup.nodes):
+            more = setup.replace(**tight, **_stage_3(setup), nodes=nodes)
+            yield f"{nodes} nodes instead of {setup.nodes}{words}", more, cluster.with_nodes(nodes)
+    for name in LARGER:
+        larger = Catalogue().gpu(name)
+        if larger.memory > cluster.gpu.memory:
+            machines = dataclasses.replace(cluster, gpu=larger)
+            yield f"{name} instead of {cluster.gpu.name}{words}", setup.replace(**tight), machines
+
+
+def _adapters(setup: TrainingSetup, cluster: Cluster) -> Iterator[tuple[str, TrainingSetup, Cluster]]:
+    tight, words = _tight(setup)
     if not setup.lora_rank:
-        add("--use_peft (LoRA)", **tight, lora_rank=16)
-        add("--use_peft --qlora", **{**tight, "engine": "trainer", "zero_stage": 0}, lora_rank=16, quantized_bits=4)
-    for words, trial, machines in trials:
-        if predict(trial, machines).fits:
-            return words
-    return "a larger GPU, or a smaller model: none of the changes tried fits"
+        yield f"--use_peft (LoRA){words}", setup.replace(**tight, lora_rank=16), cluster
+    if not setup.quantized_bits:
+        alone: dict[str, Any] = {"engine": "trainer", "zero_stage": 0, "zero_options": {}, "hpz_group": 1}
+        alone |= {"offload_optimizer": False, "offload_parameters": False, "lora_rank": setup.lora_rank or 16}
+        small = setup.replace(**tight, **alone, quantized_bits=4, fused_loss=setup.liger)
+        yield f"--use_peft --qlora --deepspeed none{words}", small, cluster

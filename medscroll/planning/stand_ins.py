@@ -26,34 +26,60 @@ def _kinds() -> Any:
     return next((mode for mode in reversed(_get_current_dispatch_mode_stack()) if isinstance(mode, LiveBytes)), None)
 
 
-class _FlashAttention(torch.autograd.Function):
-    """q [B, h, T, d], k, v [B, g, T, d] -> [B, T, h, d]; saves q, k, v, the output and its log-sum-exp."""
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, accumulators: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """q [B, h, T, d], k, v [B, g, T, d] -> output [B, T, h, d] and log-sum-exp [B, h, T] (float32)."""
+    rows, heads, tokens, _ = query.shape
+    output = query.new_empty(rows, tokens, heads, value.shape[-1])
+    return output, query.new_empty(rows, heads, tokens, dtype=torch.float32)
 
-    @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, accumulators: str) -> torch.Tensor:
-        rows, heads, tokens, _ = q.shape
-        out = q.new_empty(rows, tokens, heads, v.shape[-1])
-        lse = q.new_empty(rows, heads, tokens, dtype=torch.float32)
-        ctx.save_for_backward(q, k, v, out, lse)
-        ctx.accumulators = accumulators
-        return out
 
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
-        q, k, v, _, lse = ctx.saved_tensors
-        meter = _kinds()
-        kind = meter.kind if meter else ""
-        if meter:
-            meter.kind = "attention_workspace"
-        buffers = [torch.empty_like(lse), torch.empty_like(lse)]  # rows' dot products; scaled log-sum-exp
-        if ctx.accumulators != "none":
-            buffers.append(torch.empty_like(q, dtype=torch.float32))
-            if q.shape[1] != k.shape[1] and ctx.accumulators == "grouped":
-                buffers += [torch.empty_like(k, dtype=torch.float32), torch.empty_like(v, dtype=torch.float32)]
-        grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None
-        if meter:
-            meter.kind = kind
-        return grads
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    query, key, value, ctx.accumulators = inputs
+    ctx.save_for_backward(query, key, value, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[Any, ...]:
+    """Gradients and, while they are made, what the kernel of the backend allocates beside them (`ACCUMULATORS`)."""
+    query, key, value, _output, lse = ctx.saved_tensors
+    meter = _kinds()
+    kind = meter.kind if meter else ""
+    if meter:
+        meter.kind = "attention_workspace"
+    buffers = [torch.empty_like(lse), torch.empty_like(lse)]  # rows' dot products; scaled log-sum-exp
+    grouped = query.shape[1] != key.shape[1]
+    if ctx.accumulators != "none":
+        buffers.append(torch.empty_like(query, dtype=torch.float32))
+    if grouped and ctx.accumulators == "grouped":
+        buffers += [torch.empty_like(key, dtype=torch.float32), torch.empty_like(value, dtype=torch.float32)]
+    if grouped and ctx.accumulators == "expanded":  # one gradient a query head, summed over the group afterwards
+        buffers += [torch.empty_like(query), torch.empty_like(query)]
+    grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None
+    if meter:
+        meter.kind = kind
+    return grads
+
+
+# An operator, as the real kernels are to a checkpoint policy (medscroll.model.recompute), which may keep its output.
+_OPERATOR: Any = torch.library.custom_op(
+    "medscroll_planner::attention",
+    _attend,
+    mutates_args=(),
+    schema="(Tensor query, Tensor key, Tensor value, str accumulators) -> (Tensor, Tensor)",
+)
+_OPERATOR.register_fake(_attend)
+_OPERATOR.register_autograd(_differentiate, setup_context=_keep_for_backward)
+# What a backend's backward pass allocates beside the gradients: flash-attn-4 float32 sums of all three where key heads
+# are shared; FlashAttention 2 (torch's varlen_attn) a float32 sum of queries and gradients a query head
+ACCUMULATORS = {
+    "flash_attention_4": "grouped",
+    "flash_attention_3": "grouped",
+    "flash_attention_2": "expanded",
+    "varlen": "expanded",
+    "per_document": "queries",
+}
 
 
 def attention(
@@ -65,7 +91,7 @@ def attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if value.dtype != query.dtype:
         value = value.to(query.dtype)
-    return _FlashAttention.apply(query, key, value, accumulators), None  # type: ignore[no-untyped-call]
+    return _OPERATOR(query, key, value, accumulators)[0], None
 
 
 def register_attention() -> None:
@@ -117,7 +143,8 @@ class _FusedLoss(torch.autograd.Function):
         chunk = min(tokens, _power_of_two(-(-tokens // -(-vocabulary // width))))
         grad_input = torch.zeros_like(hidden)
         grad_weight = torch.zeros_like(weight) if weight.requires_grad or ctx.needs_input_grad[1] else None
-        cast = weight.to(compute) if weight.dtype != compute else None
+        # under autocast the weight's own cast stays in the cache, that of its transpose is made for each chunk
+        cast = [weight.to(compute) for _ in range(2 if chunk < tokens else 1)] if weight.dtype != compute else None
         logits = hidden.new_empty(chunk, vocabulary, dtype=compute)
         del logits, cast
         saved = [grad_input, *([grad_weight] if grad_weight is not None else [])]

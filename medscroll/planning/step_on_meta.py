@@ -21,7 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from medscroll.model.recompute import keep_policy, layers_of
+from medscroll.model.tiled_mlp import tile_mlps
 from medscroll.planning import stand_ins
 from medscroll.planning.live_bytes import LiveBytes, RegionPeak
 
@@ -35,17 +38,20 @@ class StepShape:
     Attributes:
         config: the transformers configuration as JSON.
         tokens: of the row.
-        recompute: whether layers are checkpointed (torch's non-reentrant checkpointing).
+        keep: what of a layer is kept for the backward pass: none (nothing is recomputed), linear, mlp, attention or
+            full (the layer's input alone), as in `medscroll.model.activation_levels`.
         weight_dtype, compute_dtype: they differ under autocast.
         lora_rank, lora_targets, lora_dtype: adapters; 0: none.
         quantized: whether frozen linear layers are unpacked for each product.
         liger, fused_loss: Liger's norm and MLP; the loss in chunks without logits.
-        accumulators: what attention's backward pass allocates in float32: none, queries, grouped.
+        tiled: whether MLPs work on a tile of tokens at a time.
+        accumulators: what attention's backward pass allocates in float32: see
+            `stand_ins.ACCUMULATORS`.
     """
 
     config: str
     tokens: int
-    recompute: bool
+    keep: str = "none"
     weight_dtype: torch.dtype = torch.bfloat16
     compute_dtype: torch.dtype = torch.bfloat16
     lora_rank: int = 0
@@ -55,6 +61,7 @@ class StepShape:
     liger: bool = True
     fused_loss: bool = True
     accumulators: str = "grouped"
+    tiled: bool = False
 
     @property
     def autocasts(self) -> bool:
@@ -96,13 +103,63 @@ class _Autocast(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _recomputation(shape: StepShape) -> tuple[Any, Any]:
-    """Contexts of a checkpointed layer's first run (the step's own) and of its second: without a cache of weights."""
-    if not shape.autocasts:
-        return contextlib.nullcontext(), contextlib.nullcontext()
-    mode = _Autocast(shape.compute_dtype)
-    mode.caching = False
-    return contextlib.nullcontext(), mode
+class _SecondRun(contextlib.AbstractContextManager[None]):
+    """Autocast, its cache its own, around what a checkpointed layer computes again: torch drops modes in `backward`."""
+
+    def __init__(self, inner: Any, autocast: _Autocast | None) -> None:
+        self.inner, self.autocast = inner, autocast
+
+    def __enter__(self) -> None:
+        if self.autocast is not None:
+            self.autocast.__enter__()
+        self.inner.__enter__()
+
+    def __exit__(self, *problem: Any) -> None:
+        self.inner.__exit__(*problem)
+        if self.autocast is not None:
+            self.autocast.__exit__(*problem)
+            self.autocast.cache.clear()
+
+
+def _policy(context: Any, operator: Any, *args: Any, keep: str, width: int, **kwargs: Any) -> Any:
+    """The run's own policy (`keep_policy`), to which the stand-in is an attention operator."""
+    if str(operator).startswith("medscroll_planner.attention"):
+        return CheckpointPolicy.MUST_SAVE
+    return keep_policy(context, operator, *args, keep=keep, width=width, **kwargs)
+
+
+def _contexts(shape: StepShape, width: int) -> tuple[Any, Any]:
+    """Contexts of a checkpointed layer's first and second run."""
+    first, second = contextlib.nullcontext(), contextlib.nullcontext()
+    if shape.keep != "full":
+        chosen = functools.partial(_policy, keep=shape.keep, width=width)
+        first, second = create_selective_checkpoint_contexts(chosen)
+    return first, _SecondRun(second, _autocast_again(shape))
+
+
+def _tile_contexts(shape: StepShape) -> tuple[Any, Any]:
+    """The same of a tile of an MLP, which keeps its input alone."""
+    return contextlib.nullcontext(), _SecondRun(contextlib.nullcontext(), _autocast_again(shape))
+
+
+def _autocast_again(shape: StepShape) -> _Autocast | None:
+    return _Autocast(shape.compute_dtype) if shape.autocasts else None
+
+
+def _recompute(model: Any, shape: StepShape) -> None:
+    """Checkpoint the decoder layers as `medscroll.model.recompute.apply_level` does."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False, "preserve_rng_state": False})
+    width = int(getattr(model.config.get_text_config(), "intermediate_size", None) or 0)
+    contexts = functools.partial(_contexts, shape, width)
+    run = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    layers = layers_of(model)
+    if shape.tiled:
+        tile_mlps(layers, f"{shape.keep}_tiled")
+        for layer in layers:
+            layer.mlp.tile_contexts = functools.partial(_tile_contexts, shape)  # type: ignore[union-attr, assignment]
+    for layer in layers:
+        layer._gradient_checkpointing_func = run  # type: ignore[assignment]
 
 
 def build_on_meta(shape: StepShape, layers: int | None = None) -> nn.Module:
@@ -125,10 +182,8 @@ def build_on_meta(shape: StepShape, layers: int | None = None) -> nn.Module:
     model.train()
     for module in model.modules():
         module.planner_attention = (shape.compute_dtype, shape.accumulators)
-    if shape.recompute:
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        again = functools.partial(_recomputation, shape)  # torch drops function modes inside `backward`
-        enable({"use_reentrant": False, "preserve_rng_state": False, "context_fn": again})
+    if shape.keep != "none":
+        _recompute(model, shape)
     if shape.lora_rank:
         model = add_lora(model, shape)
     if shape.quantized:
@@ -212,7 +267,7 @@ def _extrapolate(low: Regions, high: Regions, layers: int) -> Regions:
 
         live, kept = along(first.live, second.live), along(first.kept_live, second.kept_live)
         gradients = first.kept_gradients + steps * (second.kept_gradients - first.kept_gradients)
-        peaks[region] = RegionPeak(live, sum(live.values()), kept, gradients, sum(kept.values()) + gradients)
+        peaks[region] = RegionPeak.of(live, kept, gradients)
     return Regions(peaks, low.layer_input)
 
 

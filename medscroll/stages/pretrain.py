@@ -23,9 +23,10 @@ from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.inputs import raw_input_bytes
 from medscroll.packing.job import prepared_tokenizer
 from medscroll.packing.ledger import ConsumptionLedger
-from medscroll.packing.plan import PackPlan, bytes_of_blocks, load_or_pack
+from medscroll.packing.mixture import PreparedSources
+from medscroll.packing.plan import bytes_of_blocks
 from medscroll.packing.prepare import prepare_once
-from medscroll.packing.store import TokenStore
+from medscroll.packing.sources import Source, parse_sources
 
 RAW_LIMIT = 1 << 30
 REPLAY_NOTE = (
@@ -50,51 +51,53 @@ def pretrain(
     """
     place = topology()
     check_flags(model_args, data_args, args, place)
-    if place.is_main:
-        print("\n".join(notes + ([REPLAY_NOTE] if data_args.replay_share is None else [])), flush=True)
-    data_dir = prepared_data(data_args, model_args, place)
-    train = TokenStore.open(data_dir / "tokens" / "train")
-    validation_prefix = data_dir / "tokens" / "validation"
-    validation = TokenStore.open(validation_prefix) if validation_prefix.with_suffix(".idx").exists() else None
+    sources = data_sources(data_args, model_args, place)
+    say = print if place.is_main else _silent
+    replays = data_args.replay_share is not None or len(sources) > 1
+    say("\n".join(notes + ([] if replays else [REPLAY_NOTE])))
+    prepared = PreparedSources(sources)
     tokenizer = load_tokenizer(
-        model_args.tokenizer_name_or_path or prepared_tokenizer(data_dir),
+        model_args.tokenizer_name_or_path or prepared_tokenizer(prepared.folder),
         trust_remote_code=model_args.trust_remote_code,
         cache_dir=model_args.cache_dir,
     )
-    config = load_config(model_args, vocab_size=train.vocab_size)
-    check_vocabulary(train.vocab_size, config)
+    config = load_config(model_args, vocab_size=prepared.vocab_size)
+    check_vocabulary(prepared.vocab_size, config)
     block_size = packing.block_size or config.get_text_config().max_position_embeddings
-    if place.is_main and packing.block_size is None:
-        print(f"--block_size {block_size}: the model's own number of positions", flush=True)
-    plan = make_plan(train, data_dir, packing, block_size)
-    check_positions(config, plan.longest_piece)
+    if packing.block_size is None:
+        say(f"--block_size {block_size}: the model's own number of positions")
+    settings = packing_settings(packing, block_size)
+    mixture = prepared.training(**settings)
+    say("\n".join(mixture.lines + prepared.notes))
+    check_positions(config, mixture.plan.longest_piece)
     data = StageData(
-        train=PackedDataset(train, plan, document_mask=packing.document_mask),
+        train=PackedDataset(mixture.view, mixture.plan, document_mask=packing.document_mask),
         validation=None,
         validation_bytes=None,
         tokenizer=tokenizer,
         config=config,
-        ledger=run_ledger,
+        ledger=ConsumptionLedger.report,
         resolved=plain_flags(model_args, adapters, data_args, packing),
         max_train_blocks=data_args.max_train_samples,
         max_eval_blocks=data_args.max_eval_samples,
     )
-    if validation is not None and len(validation) > 0:
-        eval_plan = make_plan(validation, data_dir, packing, block_size)
-        check_positions(config, eval_plan.longest_piece)
-        data.validation = PackedDataset(validation, eval_plan, document_mask=packing.document_mask)
-        data.validation_bytes = bytes_of_blocks(validation.document_bytes, eval_plan)
+    held_out = prepared.held_out(**settings)
+    if held_out is not None:
+        check_positions(config, held_out.plan.longest_piece)
+        data.validation = PackedDataset(held_out.view, held_out.plan, document_mask=packing.document_mask)
+        data.validation_bytes = bytes_of_blocks(held_out.view.document_bytes, held_out.plan)
     return run_session(data, model_args, adapters, args, place)
 
 
-def prepared_data(data_args: DataArguments, model_args: ModelArguments, place: Topology) -> Path:
-    """The folder of prepared data: `--data_dir`, or the raw texts of `--train_file_dir`, prepared once.
+def data_sources(data_args: DataArguments, model_args: ModelArguments, place: Topology) -> list[Source]:
+    """The folders of prepared data: those of `--data_dir`, or the raw texts of `--train_file_dir`, prepared once.
 
     Raises:
+        ConfigError: `--data_dir` cannot be understood.
         CapacityError: raw texts above 1 GB and more than one rank: they belong on CPU nodes, not on waiting GPUs.
     """
     if data_args.data_dir is not None:
-        return Path(data_args.data_dir)
+        return parse_sources(data_args.data_dir)
     raw = Path(str(data_args.train_file_dir))
     tokenizer = model_args.tokenizer_name_or_path or str(model_args.model_name_or_path)
     size = raw_input_bytes(raw, data_args.validation_file_dir)
@@ -105,7 +108,7 @@ def prepared_data(data_args: DataArguments, model_args: ModelArguments, place: T
             remedy=f"on a CPU node: medscroll prepare {raw} --output_dir DATA --tokenizer_name_or_path {tokenizer}, "
             "then --data_dir DATA",
         )
-    return prepare_once(
+    folder = prepare_once(
         raw,
         tokenizer_name_or_path=tokenizer,
         validation_file_dir=data_args.validation_file_dir,
@@ -117,34 +120,26 @@ def prepared_data(data_args: DataArguments, model_args: ModelArguments, place: T
         cache_dir=model_args.cache_dir,
         quiet=not place.is_main,
     )
+    return [Source(folder, folder.name)]
 
 
-def make_plan(store: TokenStore, data_dir: Path, packing: PackingArguments, block_size: int) -> PackPlan:
-    """The pack plan of a store, packed now or found under its digest."""
-    return load_or_pack(
-        store,
-        data_dir / "plans",
-        block_size=block_size,
-        group_by_text=packing.group_by_text,
-        overlong=packing.overlong,
-        context_tokens=packing.context_tokens,
-        seed=packing.packing_seed,
-        long_text_threshold=packing.long_text_threshold,
-    )
-
-
-def run_ledger(consumed: ConsumptionLedger) -> dict[str, Any]:
-    """The run's ledger: what the plan placed, what the trainer consumed of it, pass by pass, and the sums of both."""
-    report = consumed.report()
-    total: dict[str, int] = {}
-    for entry in report["passes"]:
-        for name, count in entry.items():
-            if isinstance(count, int) and name != "pass":
-                total[name] = total.get(name, 0) + count
-    return {"total": total, **report}
+def packing_settings(packing: PackingArguments, block_size: int) -> dict[str, Any]:
+    """The flags as keyword arguments of `medscroll.packing.pack`."""
+    return {
+        "block_size": block_size,
+        "group_by_text": packing.group_by_text,
+        "overlong": packing.overlong,
+        "context_tokens": packing.context_tokens,
+        "seed": packing.packing_seed,
+        "long_text_threshold": packing.long_text_threshold,
+    }
 
 
 def plain_flags(*parts: Any) -> dict[str, Any]:
     """The flags of the given dataclasses that are not None."""
     values = {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _silent(*_: Any) -> None:
+    """Print nothing: what ranks other than 0 say."""

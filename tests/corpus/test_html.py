@@ -169,7 +169,9 @@ def test_a_missing_package_is_named_before_any_work(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_entity_or_file_is_read() -> None:
-    page = '<!DOCTYPE html [<!ENTITY x SYSTEM "file:///etc/hostname">]><p>a &x; b</p><iframe src="file:///etc/hostname">'
+    page = (
+        '<!DOCTYPE html [<!ENTITY x SYSTEM "file:///etc/hostname">]><p>a &x; b</p><iframe src="file:///etc/hostname">'
+    )
     (record,) = read_html(page.encode(), "f")
     assert record.text.endswith("a &x; b")
 

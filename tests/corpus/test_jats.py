@@ -167,7 +167,7 @@ CALLS = (
     '<p>Disease<xref ref-type="bibr" rid="b">1</xref> was rare [<xref ref-type="bibr">2</xref>, <xref ref-type="bibr">3'
     '</xref>], mild<sup><xref ref-type="bibr">4</xref>–<xref ref-type="bibr">6</xref></sup> '
     '(see <xref ref-type="bibr">7</xref>) and short (<xref ref-type="fig">Fig. 2</xref>; p &lt; 0.05), '
-    '10<sup>9</sup>/L (p = 0.1, '
+    "10<sup>9</sup>/L (p = 0.1, "
     '<xref ref-type="table">Table 1</xref>) in <xref ref-type="fig">Figure 3</xref>. a[1] '
     '<xref ref-type="table-fn">b</xref></p>'
 )

@@ -15,6 +15,7 @@ from medscroll.model.activation_levels import parse_level
 from medscroll.model.recompute import ATTENTION_OPERATORS, apply_level
 from medscroll.model.tiled_mlp import _Tiled, can_tile, tile_mlps
 from tests.model.shapes import documents, pack_row, summed_loss, tiny_config
+from tests.model.storages import Storages
 
 LAYERS = 4
 LEVELS = [
@@ -101,25 +102,6 @@ def test_a_level_nearer_to_the_end_holds_less(plain: Any) -> None:
     assert sizes["none"] > 4 * sizes["full"]
 
 
-class Storages(TorchDispatchMode):
-    """Every storage that an operator makes, with its bytes; autograd and Python keep some of them alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: dict[Any, int] = {}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = function(*args, **(kwargs or {}))
-        for item in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(item, torch.Tensor):
-                self.made[StorageWeakRef(item.untyped_storage())] = item.untyped_storage().nbytes()
-        return output
-
-    def alive(self, without: set[Any]) -> int:
-        """Bytes of the storages that still exist, those of `without` aside."""
-        return sum(size for storage, size in self.made.items() if storage not in without and not storage.expired())
-
-
 def _kept(level: str) -> int:
     """Bytes alive between forward and backward pass, parameters and batch aside."""
     model = build()
@@ -198,3 +180,31 @@ def test_names_that_are_no_level(level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_has_the_name_that_it_was_given(level: str) -> None:
     assert parse_level(level).name == level
+
+
+@pytest.mark.parametrize("level", ["mlp", "attention_offload", "every_2_offload_tiled"])
+def test_adapters_on_a_frozen_base_get_the_same_gradients(level: str) -> None:
+    pytest.importorskip("peft")
+    from medscroll.config.arguments import AdapterArguments
+    from medscroll.model.adapters import add_adapters
+
+    found = []
+    for name in ("none", level):
+        parsed = parse_level(name)
+        model = add_adapters(
+            build(), AdapterArguments(use_peft=True, lora_rank=4), seed=1, gradient_checkpointing=parsed.recomputes
+        )
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # B begins at zero, and A would get no gradient
+                parameter.data.normal_(std=0.1)
+        apply_level(model, parsed)
+        for module in model.modules():
+            if isinstance(module, _Tiled):
+                module.tile_tokens = 32
+        summed_loss(model, pack_row(documents([37, 1, 64, 19]))).backward()
+        found.append({key: p.grad for key, p in model.named_parameters() if p.requires_grad})
+    assert len(found[0]) == 2 * 7 * LAYERS
+    for key, gradient in found[0].items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(found[1][key], gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item())

@@ -1,7 +1,8 @@
 """A training of which one rank is slow in one phase: `medscroll` with hooks that sleep. Run it as a module.
 
 SLOW_PHASE (forward, backward, optimizer) takes every rank 0.1 s a step and rank SLOW_RANK 30 % more (SLOW_FACTOR);
-`crash` fails in the third step instead. The hooks are torch's own; the code under test is untouched.
+`crash` fails in the third step instead, `hang` has rank SLOW_RANK stay in the forward pass of its eighth step for good,
+its other threads alive. The hooks are torch's own; the code under test is untouched.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ def after_forward(module: torch.nn.Module, _: Any, output: Any) -> None:
             output.register_hook(pause)  # runs near the end of the backward pass
 
 
+def hang(module: torch.nn.Module, _: Any, output: Any) -> None:
+    if isinstance(module, torch.nn.Embedding) and module.training and os.environ["RANK"] == os.environ["SLOW_RANK"]:
+        STEPS.append(1)
+        if len(STEPS) == 8:
+            time.sleep(3600)
+
+
 def crash(*_: Any) -> None:
     STEPS.append(1)
     if len(STEPS) == 3:
@@ -44,6 +52,8 @@ def crash(*_: Any) -> None:
 if __name__ == "__main__":
     if os.environ["SLOW_PHASE"] == "crash":
         register_optimizer_step_post_hook(crash)
+    elif os.environ["SLOW_PHASE"] == "hang":
+        register_module_forward_hook(hang)
     elif os.environ["SLOW_PHASE"] == "optimizer":
         register_optimizer_step_post_hook(pause)
     else:

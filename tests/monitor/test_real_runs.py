@@ -105,7 +105,7 @@ def test_a_slow_rank_and_a_frozen_one(prepared: Path, tmp_path: Path) -> None:
     assert took < 3 * median_step + 10
     stacks = stacks_path(run, 0).read_text("utf-8")
     assert "Thread 0x" in stacks
-    assert "training_step" in stacks
+    assert "_inner_training_loop" in stacks  # of the main thread, whichever phase it waits in
     assert "last collectives issued" in stacks
     assert "gloo:" in stacks
     alerts = [event for event in events(run, 0, "alert") if event["kind"] == "straggler"]
@@ -185,14 +185,56 @@ def test_without_the_monitor_there_are_the_plain_events(prepared: Path, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
-def test_one_of_four_slowed_in_a_phase(prepared: Path, tmp_path: Path, phase: str) -> None:
+def test_one_of_four_slowed_by_30_percent_is_named_within_20_steps(prepared: Path, tmp_path: Path, phase: str) -> None:
+    """In the log, in rank 0's events, and so in the view: rank and phase, above all others.
+
+    Four ranks on two cores take turns, so others may really be late in a window of one step: by less.
+    """
     run = tmp_path / "run"
-    flags = training(prepared, run, max_steps=70, deepspeed="zero2")
+    flags = training(prepared, run, max_steps=500, deepspeed="zero2")
     with job(4, flags, SLOW_PHASE=phase, SLOW_RANK="2") as (process, said):
-        assert process.wait(300) == 0, said()[-6000:]
-    alerts = [event for event in events(run, 0, "alert") if event["kind"] == "straggler"]
-    assert {event["rank"] for event in alerts} == {2}, alerts
-    assert phase in {event["phase"] for event in alerts}, alerts
+        wait_for(lambda: all(len(events(run, rank, "step")) >= 21 for rank in range(4)), process, said, 200)
+        reader = RunReader(run)
+        reader.finish()
+        (view,) = snapshot([reader])["runs"]
+        printed = said()
+    alerts = [event for event in events(run, 0, "alert") if event["kind"] == "straggler" and event["step"] <= 20]
+    assert (2, phase) in {(event["rank"], event["phase"]) for event in alerts}, alerts
+    worst = max(alerts, key=lambda event: event["value"])
+    assert (worst["rank"], worst["phase"]) == (2, phase), alerts
+    assert any(each["kind"] == "straggler" and "rank 2" in each["message"] for each in view["alerts"])
+    assert "ALERT straggler: rank 2" in printed
+    if phase == "forward":  # in the others all ranks wait inside the phase: only the windows can tell
+        assert [view["slowest"][0][key] for key in ("rank", "phase")] == [2, phase]
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_named_while_the_others_wait(prepared: Path, tmp_path: Path) -> None:
+    """Its process lives and beats, its main thread sleeps; no collective has given up yet, every rank writes stacks."""
+    run = tmp_path / "run"
+    flags = training(prepared, run, max_steps=500, deepspeed="zero2")
+    with job(4, flags, SLOW_PHASE="hang", SLOW_RANK="2") as (process, said):
+        (stall, *_) = wait_for(lambda: events(run, 0, "stall"), process, said, 200)
+        wait_for(lambda: all(stacks_path(run, rank).is_file() for rank in range(4)), process, said, 30)
+        assert not [end for rank in range(4) for end in events(run, rank, "end")]
+        beats = read_heartbeats(run, range(4))
+        printed = said()
+    step = beats[2].content["step"]
+    assert [(each["rank"], each["phase"], each["step"], each["frozen"]) for each in stall["missing"]] == [
+        (2, "forward", step, False)
+    ]
+    assert stall["waited"] < 3 * beats[0].content["median_step"] + 10
+    assert stall["limit"] < collectives_timeout_of_torch()
+    assert f"the ranks wait for rank 2 on {beats[2].content['host']}, in forward of step {step + 1}" in printed
+    assert "in hang" in stacks_path(run, 2).read_text("utf-8")
+    assert "in hang" not in stacks_path(run, 0).read_text("utf-8")
+
+
+def collectives_timeout_of_torch() -> float:
+    """Seconds after which gloo's collectives give up."""
+    from torch.distributed.constants import default_pg_timeout
+
+    return default_pg_timeout.total_seconds()
 
 
 @pytest.mark.slow

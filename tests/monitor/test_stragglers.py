@@ -14,7 +14,7 @@ from medscroll.monitor.heartbeat import Beat, HeartbeatFile, frozen, read_heartb
 from medscroll.monitor.schema import heartbeat_path, window_path
 from medscroll.monitor.skew import phase_lateness, skew, window_skew
 from medscroll.monitor.stall import find_missing, reporter, stall_limit
-from medscroll.monitor.stragglers import COMPARED, find_stragglers, mean_phases, scores
+from medscroll.monitor.stragglers import COMPARED, find_stragglers, mean_phases, phase_scatter, scores
 
 USUAL = {"data": 0.1, "forward": 1.0, "backward": 2.0, "optimizer": 0.5}
 
@@ -54,6 +54,20 @@ def test_an_outlier_is_no_straggler() -> None:
     steps: list[dict[str, Any]] = [{"phases": USUAL} for _ in range(9)]
     steps += [{"phases": {**USUAL, "data": 60.0}}, {"phases": None}, {}]
     assert mean_phases(steps) == USUAL
+
+
+def test_what_lies_within_the_scatter_names_nobody() -> None:
+    """The same 30 % are certain where steps are even, and chance where they scatter as widely."""
+    times = waiting(4, 2, "forward", 1.3)
+    for spread, named in ((0.01, [2]), (0.08, [2]), (0.6, [])):
+        draw = random.Random(3)
+        steps = {rank: [draw.gauss(0, spread) for _ in range(16)] for rank in times}
+        scatter = {
+            rank: phase_scatter([{"phases": {"forward": USUAL["forward"] + each}} for each in noise])
+            for rank, noise in steps.items()
+        }
+        assert [each.rank for each in find_stragglers(times, scatter=scatter)] == named
+    assert phase_scatter([{"phases": USUAL}] * 9) == dict.fromkeys(USUAL, 0.0)
 
 
 def collectives(offset: float, late: dict[int, float], shift: float = 0.0) -> list[dict[str, Any]]:
@@ -141,6 +155,10 @@ def test_limits() -> None:
     assert stall_limit(None, "forward", 2.0) is None
     assert stall_limit(10.0, "forward", 2.0) == 25.0  # within 3 median steps and 10 s
     assert stall_limit(10.0, "checkpoint", 2.0) == 900.0
+    for phase in ("forward", "checkpoint"):
+        assert stall_limit(500.0, phase, 2.0, timeout=600.0) == 450.0  # named before collectives give up
+    assert stall_limit(10.0, "forward", 2.0, timeout=600.0) == 25.0
+    assert stall_limit(None, "forward", 2.0, timeout=600.0) is None
 
 
 def test_heartbeats_are_one_fixed_record(tmp_path: Path) -> None:

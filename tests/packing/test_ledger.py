@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 
 from medscroll.errors import CheckpointError
 from medscroll.packing.cursor import Cursor
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.ledger import ConservationError, ConsumptionLedger
+from medscroll.packing.order import ORDER_VERSION
 from medscroll.packing.plan import PackPlan, pack
 from medscroll.packing.schedule import ScheduledBlocks
 from tests.packing.memory_store import MemoryStore, lognormal
@@ -144,15 +147,46 @@ def test_a_state_is_small() -> None:
     assert len(json.dumps(ledger.state_dict())) < 2_000
 
 
-def test_cursor_does_not_depend_on_ranks_and_names_what_differs() -> None:
-    cursor = Cursor.at_step(plan_digest="a", seed=1, num_blocks=25, global_batch=8, step=6)
-    assert cursor == Cursor("a", 1, 1, 16)
-    assert Cursor.at_step(plan_digest="a", seed=1, num_blocks=25, global_batch=8, step=4) == Cursor("a", 1, 1, 0)
+ORDER = {"order_version": 2, "data_digest": "d", "plan_digest": "a", "document_mask": True, "seed": 1}
+
+
+def test_cursor_names_what_differs() -> None:
+    cursor = Cursor.at_step(6, num_blocks=25, global_batch=8, **ORDER)
+    assert (cursor.epoch, cursor.blocks_consumed) == (1, 16)
+    start = Cursor.at_step(4, num_blocks=25, global_batch=8, **ORDER)
+    assert (start.epoch, start.blocks_consumed) == (1, 0)
     assert Cursor.from_json(json.loads(json.dumps(cursor.to_json()))) == cursor
-    cursor.verify(Cursor("a", 1, 1, 16))
+    cursor.verify(Cursor.at_step(6, num_blocks=25, global_batch=8, **ORDER))
+    other: dict[str, Any] = {**ORDER, "plan_digest": "b"}
     with pytest.raises(CheckpointError) as caught:
-        cursor.verify(Cursor("b", 1, 1, 8), where="checkpoint-6")
+        cursor.verify(Cursor.at_step(5, num_blocks=25, global_batch=8, **other), where="checkpoint-6")
     assert all(text in str(caught.value) for text in ("checkpoint-6", "block_size", "16 in the checkpoint, 8 now"))
     assert "the seed" not in caught.value.what
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        Cursor.from_json({"plan_digest": "a"})
+    for name, value in {"order_version": 1, "data_digest": "e", "document_mask": False, "seed": 2}.items():
+        with pytest.raises(CheckpointError) as caught:
+            cursor.verify(Cursor.at_step(6, num_blocks=25, global_batch=8, **{**ORDER, name: value}))
+        assert caught.value.what.count(" in the checkpoint, ") == 1
+    with pytest.raises(CheckpointError, match="max_train_samples"):  # the same place, in another choice of blocks
+        start.verify(Cursor.at_step(4, num_blocks=26, global_batch=8, **ORDER))
+
+
+def test_cursors_of_other_rules_and_broken_ones_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="other rules"):
+        Cursor.from_json({"plan_digest": "a", "seed": 1, "epoch": 0, "blocks_consumed": 8})
+    whole = Cursor.at_step(6, num_blocks=25, global_batch=8, **ORDER).to_json()
+    for name in whole:
+        for broken in ({**whole, name: None}, {k: v for k, v in whole.items() if k != name}):
+            with pytest.raises(CheckpointError):
+                Cursor.from_json(broken)
+    for broken in ({}, [], None):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            Cursor.from_json(broken)  # type: ignore[arg-type]
+
+
+def test_the_order_of_data_is_the_one_its_version_names() -> None:
+    """A change of the rules must raise ORDER_VERSION: a checkpoint of the old rules cannot go on under the new."""
+    blocks = PackedDataset(STORE, PLANS["split"])
+    data = ScheduledBlocks(blocks, ranks=2, per_device_batch=1, accumulation=4, seed=3, linear_cost=100.0)
+    found = np.concatenate([data.order(epoch) for epoch in range(3)]).astype("<i8")
+    assert len(found) > 200
+    assert xxhash.xxh3_64_hexdigest(found.tobytes()) == {2: "cf4fb0fe6807614b"}[ORDER_VERSION]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,30 @@ def test_a_measured_cluster(tmp_path: Path) -> None:
     found.write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match="no object"):
         parse_cluster(str(found))
+
+
+def test_what_doctor_writes_is_what_plan_reads(tmp_path: Path) -> None:
+    """The object of `cluster_report`, from raw findings of GPU nodes; without GPUs it is refused."""
+    from medscroll.planning.cluster_report import cluster as written
+
+    node = {"gpu": "NVIDIA H100 80GB HBM3", "gpu_memory": 85 * 10**9, "host_memory": 2 * 10**12}
+    pair = {"bytes_per_s": 180e9, "back_bytes_per_s": 170e9, "latency_us": 7.0}
+    file = tmp_path / "cluster.json"
+
+    def read(ranks: int, inside: float | None, gpu: str | None = None) -> Any:
+        nodes = [{**node, "ranks": list(range(ranks)), "inside": inside} for _ in range(2)]
+        if gpu is not None:
+            nodes = [{**each, "gpu": gpu, "gpu_memory": None} for each in nodes]
+        file.write_text(json.dumps({"cluster": written({"nodes": nodes, "pairs": [pair]})}), encoding="utf-8")
+        return parse_cluster(str(file))
+
+    cluster = read(8, 350e9)
+    assert (cluster.nodes, cluster.gpus_per_node, cluster.gpu.name) == (2, 8, "H100-80G")
+    assert (cluster.bus_bandwidth, cluster.node_bandwidth) == (350e9, 170e9)
+    assert cluster.latency == pytest.approx(7e-6)
+    assert any("measured" in note for note in cluster.notes)
+    single = read(1, None)  # one GPU a node: there is nothing to measure inside
+    assert single.node_bandwidth == 170e9
+    assert single.bus_bandwidth >= 170e9
+    with pytest.raises(ConfigError, match="without a GPU"):
+        read(8, 350e9, gpu="")
