@@ -78,7 +78,7 @@ class RunPlan:
         if self.candidate is None or self.cluster is None:
             return []
         item, limit = self.candidate, self.cluster.gpu.memory
-        least, most = item.memory.total * (1 - item.error_bound), item.memory.total * (1 + item.error_bound)
+        least, most = item.memory.least(item.error_bound), item.memory.most(item.error_bound)
         page = breakdown(item, limit)
         if least > limit and not ignore:
             raise CapacityError(

@@ -28,7 +28,7 @@ PARTS = {
     "logits": ("logits and loss", "#b3344c", "#e8708a"),
     "communication_buffers": ("buffers of communication", "#1f8a8a", "#4fc0c0"),
     "cuda_context": ("CUDA context", "#6b7280", "#9ca3af"),
-    "allocator_slack": ("slack of the allocator (assumed)", "#c3c8d0", "#4b5563"),
+    "allocator_slack": ("slack of the allocator", "#c3c8d0", "#4b5563"),
 }
 TIMES = {
     "matmul": ("matrix products", "#1f5fa8", "#5b9be0"),

@@ -166,7 +166,8 @@ def _surroundings(console: Console, item: Candidate, cluster: Cluster) -> None:
             held = item.setup.micro_tokens
             verdict = "hidden" if held >= network.hiding_tokens else "not hidden"
             thumb = network.hiding_at_half_peak
-            rule = f" ({thumb:,.0f} by rule of thumb: GPUs at half of their peak, links at line rate)" if thumb else ""
+            plain = f"; {network.hiding_without_hpz:,.0f} without hpZ" if network.hiding_without_hpz else ""
+            rule = f" ({thumb:,.0f} by rule of thumb: GPUs at half their peak, line rate{plain})" if thumb else ""
             console.print(
                 f"  least tokens a GPU and micro step that hide it: {network.hiding_tokens:,.0f} at this speed{rule}; "
                 f"here {held:,}: {verdict}"
