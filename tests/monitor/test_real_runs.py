@@ -175,7 +175,7 @@ def test_a_crash_is_written_with_its_reason(prepared: Path, tmp_path: Path) -> N
 
 def test_without_the_monitor_there_are_the_plain_events(prepared: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    launch.run(1, training(prepared, run, max_steps=3, monitor="false"))
+    launch.run(1, training(prepared, run, max_steps=3, monitor_run="false"))
     steps = events(run, 0, "step")
     assert [event["step"] for event in steps] == [1, 2, 3]
     assert all("loss" in event and "phases" not in event for event in steps)
