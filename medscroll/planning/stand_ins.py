@@ -218,7 +218,7 @@ def use_liger(model: nn.Module, *, fused_loss: bool, compute: torch.dtype) -> li
         causal.forward = types.MethodType(forward, causal)
     else:
         replaced.add("loss")
-        causal.loss_function = lambda logits, labels, **kwargs: _CrossEntropy.apply(logits.float())
+        causal.loss_function = lambda logits, labels, *more, **kwargs: _CrossEntropy.apply(logits.float())
     return sorted(replaced)
 
 
