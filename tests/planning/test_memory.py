@@ -60,7 +60,9 @@ def test_what_a_layer_keeps_is_what_its_tensors_take() -> None:
     }
     for level, size in by_hand.items():
         last = 2 * shape.hidden  # the last layer's output, which the final norm keeps
-        assert kept(level) == pytest.approx((size * shape.layers + last) * TOKENS, rel=0.035), level  # a layer is being used up
+        assert kept(level) == pytest.approx((size * shape.layers + last) * TOKENS, rel=0.035), (
+            level
+        )  # a layer is being used up
     between = memory_of(setup("linear_8")).activations
     lean, rich = kept("attention"), kept("linear")
     assert between == pytest.approx(lean + (rich - lean) * 8 / shape.layers, rel=0.02)
