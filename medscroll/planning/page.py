@@ -38,7 +38,7 @@ TIMES = {
     "optimizer": ("optimizer", "#6b4fa0", "#a389da"),
     "host_transfer": ("host transfers", "#e0d06a", "#8f8128"),
     "communication_exposed": ("communication not hidden", "#b3344c", "#e8708a"),
-    "overhead": ("other", "#c3c8d0", "#4b5563"),
+    "overhead": ("waiting for the host, other", "#c3c8d0", "#4b5563"),
 }
 LINES = ("#1f5fa8", "#c8641b", "#2c7a4b", "#b3344c", "#6b4fa0", "#1f8a8a")
 LINES_DARK = ("#5b9be0", "#f09a52", "#58b57e", "#e8708a", "#a389da", "#4fc0c0")

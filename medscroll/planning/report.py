@@ -147,6 +147,8 @@ def _time(console: Console, item: Candidate) -> None:
     parts = [(name, getattr(time, part)) for part, (name, _, _) in TIMES.items() if getattr(time, part) > 0]
     shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in sorted(parts, key=lambda entry: -entry[1]))
     console.print(f"\n[bold]A step[/bold] of {item.setup.step_tokens:,} tokens: {time.step:.2f} s: {shown}")
+    if time.why:
+        console.print(f"  rates: {'; '.join(f'{name} {text}' for name, text in time.why.items())}")
     if time.communication_total > 0:
         hidden = 1 - time.communication_exposed / time.communication_total
         console.print(

@@ -163,13 +163,13 @@ def _hiding(
 def _why(setup: TrainingSetup, cluster: Cluster) -> dict[str, str]:
     speeds = speeds_of(cluster.gpu, setup.attn_backend)
     why = {
-        "matmul": f"{speeds.matmul / 1e12:,.0f} TFLOP/s of {cluster.gpu.peak_flops / 1e12:,.0f}",
+        "products": f"{speeds.matmul / 1e12:,.0f} TFLOP/s of {cluster.gpu.peak_flops / 1e12:,.0f}",
         "attention": f"{setup.attn_backend}, up to {speeds.attention / 1e12:,.0f} TFLOP/s",
-        "elementwise": f"{speeds.memory / 1e12:.1f} TB/s of memory",
+        "memory": f"{speeds.memory / 1e12:.1f} TB/s",
     }
     if setup.ranks > 1:
         outer = ring(cluster, setup.ranks, setup.nodes)
-        why["communication"] = f"{outer.bandwidth / 1e9:,.0f} GB/s a ring, {outer.latency * 1e6:,.0f} us a collective"
+        why["links"] = f"{outer.bandwidth / 1e9:,.0f} GB/s a ring, {outer.latency * 1e6:,.0f} us a collective"
     return why
 
 
