@@ -134,7 +134,8 @@ def parsed() -> argparse.Namespace:
 
 def run_pairs(job: Job, pairs: int) -> dict[str, float]:
     """Medians of off and on over pairs of neighbouring steps, the median ratio, and its standard error."""
-    off, on = [], []
+    off: list[float] = []
+    on: list[float] = []
     for index in range(pairs):
         for measured in (False, True) if index % 2 else (True, False):
             if measured:
