@@ -138,7 +138,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("verb", ["pretrain", "doctor"])
 def test_torchrun_does_not_take_a_flag_for_an_abbreviation(verb: str) -> None:
-    """`torchrun -m medscroll pretrain --monitor ...` failed: argparse found --monitor-interval and --monitor_interval."""
+    """`torchrun -m medscroll pretrain --monitor` failed: argparse found --monitor-interval and --monitor_interval."""
     from torch.distributed.run import get_args_parser
 
     options = {option for action in get_args_parser()._actions for option in action.option_strings}
