@@ -320,7 +320,7 @@ def make_trainer(
     peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     run_folder = Path(args.output_dir or "run")
     events = EventLog(run_folder, place.rank)
-    monitor = RunMonitor(monitor_settings(args), run_folder, place, device, events) if args.monitor else None
+    monitor = RunMonitor(monitor_settings(args), run_folder, place, device, events) if args.monitor_run else None
     return BlockTrainer(
         model=model,
         args=args,

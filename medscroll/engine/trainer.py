@@ -93,6 +93,7 @@ class BlockTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # `Progress` prints the line
 
     def _loader(self, schedule: ScheduledBlocks, batch_size: int) -> DataLoader:
+        assert self.model is not None
         loader: DataLoader[Any] = DataLoader(
             schedule,  # type: ignore[arg-type]  # map-style by its methods
             batch_size=batch_size,

@@ -1,7 +1,7 @@
 """A model on the meta device in a process where Liger has replaced classes and functions of transformers.
 
-Liger's `apply_liger_kernel_to_*` patches the modules of transformers besides the model that it is given, so a model that
-is built afterwards holds Triton kernels, and these would be launched on tensors without memory: an illegal access that
+Liger's `apply_liger_kernel_to_*` patches the modules of transformers besides the model that it is given, so a model
+that is built afterwards holds Triton kernels, and these would be launched on tensors without memory: an illegal access that
 ends the CUDA context. Here every such part of an instance gets plain torch again; the stand-ins of
 `medscroll.planning.stand_ins` follow where the run uses Liger. What is not known is refused. Cost: none.
 """
@@ -34,7 +34,7 @@ def _gated_mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     flat = logits.float().view(-1, logits.shape[-1])
-    return torch._C._nn.cross_entropy_loss(flat, labels.reshape(-1), None, 1, -100, 0.0)
+    return torch._C._nn.cross_entropy_loss(flat, labels.reshape(-1), None, 1, -100, 0.0)  # type: ignore[arg-type]
 
 
 def without_liger(model: Any) -> None:
