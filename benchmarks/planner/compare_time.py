@@ -103,7 +103,9 @@ def table(found: list[Compared]) -> str:
         "Runs of benchmarks/planner/measure_gpu.py on one GPU: random weights and tokens through the Trainer and "
         "DeepSpeed of `medscroll pretrain`, torch 2.11, flash-attn-4, Liger. The rates in "
         "medscroll/config/data/efficiencies.json were fitted on an H200 (older series) and on the runs marked fitted; "
-        "`held out` were not looked at for it. Made by `python benchmarks/planner/compare_time.py`.",
+        "no constant was taken from those `held out`. The series `mixed`: runs of benchmarks/long_context with packed "
+        "documents of many lengths (block_size: tokens of a mean row, attended length from the run's own FLOPs), on an "
+        "H200 and an H100, all held out. Made by `python benchmarks/planner/compare_time.py`.",
         "",
         f"- fitted: {summary([item for item in found if not item.held_out])}",
         f"- held out: {summary([item for item in found if item.held_out])}",

@@ -30,6 +30,10 @@ from medscroll.planning.candidate import MemoryBreakdown, TrainingSetup  # noqa:
 GIB = 2**30
 CONSTANTS = HERE.parents[1] / "medscroll" / "config" / "data" / "memory_fit.json"
 LEAST_BOUND, SEVERAL_RANKS = 0.02, 0.05
+# Share of the peak that the allocator keeps beyond it on a GPU that is nearly full. An emptier GPU reserves more (up to
+# a tenth here), for nothing makes it give back; the long-context rows that filled an H100 kept 1.3, 2.9 and 1.6 %
+# (flash-attn-4, SDPA) and 4.4 % (varlen_attn).
+SLACK = 0.03
 
 
 def main() -> None:
@@ -93,12 +97,11 @@ def fitted(runs: list[dict[str, Any]], plans: dict[str, MemoryBreakdown], machin
     plain = [run for run in runs if run["engine"] == "none"]
     sharded = [run for run in runs if run["engine"] != "none"]
     context = max(run["outside_allocator"] for run in plain)
-    beyond = [(run["reserved"] - run["peak"]) / run["peak"] for run in runs]
     return memory.Fit(
         context=context,
         communication=max(run["outside_allocator"] for run in sharded) - context if sharded else 0.0,
         workspace=max(0.0, statistics.median(run["peak"] - plans[run["name"]].allocated for run in runs)),
-        slack=round(statistics.quantiles(beyond, n=5)[3], 4),
+        slack=SLACK,
         error_bound=LEAST_BOUND,
         error_bound_ranks=SEVERAL_RANKS,
         source=f"fitted on {len(runs)} runs on one {machine['gpu'].removeprefix('NVIDIA ')} "
@@ -111,8 +114,7 @@ def table(
 ) -> list[str]:
     """Markdown: every run with its measured and its planned peak."""
     rows = [
-        "| run | half | rows x block | measured GiB | planned GiB | error | at the peak | "
-        "reserved and outside | planned |",
+        "| run | half | rows x block | measured GiB | planned GiB | error | peak in | reserved and outside | planned |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:

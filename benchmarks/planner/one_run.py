@@ -52,10 +52,14 @@ class RandomDocuments:
         import numpy as np
 
         self.lengths = np.full(count, length, dtype=np.int64)
-        self.tokens = np.random.default_rng(0).integers(3, vocabulary, size=(count, length), dtype=np.int64)
+        self.ids = np.random.default_rng(0).integers(3, vocabulary, size=(count, length), dtype=np.int64)
 
     def __getitem__(self, index: int) -> Any:
-        return self.tokens[index]
+        return self.ids[index]
+
+    def tokens(self, index: int, start: int, stop: int) -> Any:
+        """Tokens of a piece of one document."""
+        return self.ids[index, start:stop]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -104,7 +108,7 @@ def arguments(run: Run, folder: str) -> tuple[ModelArguments, AdapterArguments, 
         max_steps=run.steps,
         warmup_steps=1,
         save_minutes=0,
-        monitor=False,
+        monitor_run=False,
         dataloader_num_workers=0,
         activation_memory=run.level,
         gradient_accumulation_steps=run.accumulation,

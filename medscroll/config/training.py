@@ -101,7 +101,7 @@ class TrainingArguments(transformers.TrainingArguments):
         default=False, metadata={"help": "Search for parameters without gradient; decoders have none."}
     )
     disable_tqdm: bool | None = field(default=True, metadata={"help": "HF's own progress bar; medscroll prints lines."})
-    monitor: bool = field(
+    monitor_run: bool = field(
         default=True, metadata={"help": "Watch the run: phases, memory, communication, slow and stalled ranks."}
     )
     monitor_window_every: int = field(

@@ -20,7 +20,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from medscroll.corpus.document import Document
+from medscroll.corpus.document import Document, Section
 
 EXAMPLES = 3  # before/after pairs kept under one name of a step in one shard
 EXAMPLE_ROOM = 40  # characters shown on either side of a change
@@ -276,7 +276,7 @@ def edit_text(document: Document, edits: Sequence[Edit]) -> int:
 def _move_sections(document: Document, edits: Sequence[Edit]) -> None:
     starts = [start for start, _, _ in edits]
     shifts = [0, *accumulate(len(replacement) - (stop - start) for start, stop, replacement in edits)]
-    moved = []
+    moved: list[Section] = []
     for section in document.sections:
         # Edits that begin before the section shift it; one that begins right at it leaves it where it is.
         index = bisect_right(starts, section.start - 1)

@@ -7,6 +7,7 @@ before the model is built. Cost: on a GPU a few seconds, for the model's class i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,9 +21,9 @@ from medscroll.model.tiled_mlp import can_tile
 from medscroll.planning.candidate import GIB, TrainingSetup
 from medscroll.planning.host_disk import stored_inputs
 from medscroll.planning.machine import cgroup_memory_limit
-from medscroll.planning.memory import memory_of, num_layers
+from medscroll.planning.memory import error_bound, memory_of, num_layers
 
-USABLE = 0.97  # of a device's memory: the plan may be off by so much where it says that a level fits
+HOST_USABLE = 0.97  # of a host's memory
 HOST_LEFT = 6 * GIB  # for the process itself
 LONG_ROW = 1 << 16  # tokens from which attention costs more than everything else, if one document fills the row
 
@@ -40,21 +41,25 @@ def room_here(device: object, local_ranks: int) -> Room:
     import torch
 
     total, limit = psutil.virtual_memory().total, cgroup_memory_limit()
-    host = int((total if limit is None else min(total, limit)) * USABLE) // max(local_ranks, 1)
+    host = int((total if limit is None else min(total, limit)) * HOST_USABLE) // max(local_ranks, 1)
     place = torch.device(str(device))
     if place.type != "cuda":
         return Room(None, host)
-    return Room(int(torch.cuda.get_device_properties(place).total_memory * USABLE), host)
+    return Room(int(torch.cuda.get_device_properties(place).total_memory), host)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Planned bytes of a level: on the device by kind, and of layer inputs in host memory."""
+    """Planned bytes of a level: on the device by kind, and of layer inputs in host memory.
+
+    `spare` are the bytes by which the plan may be too low: they must be free too.
+    """
 
     states: float
     kept: float
     working: float
     host: float
+    spare: float = 0.0
 
     @property
     def device(self) -> float:
@@ -67,7 +72,16 @@ def estimate(setup: TrainingSetup, level: Level) -> Estimate:
     asked = setup.replace(activation_memory=level.name)
     memory = memory_of(asked)
     states = memory.weights + memory.optimizer_states + memory.gradients + memory.cuda_context
-    return Estimate(states, memory.activations, memory.total - states - memory.activations, stored_inputs(asked))
+    spare = memory.most(error_bound(asked)) - memory.total
+    slack = 0 if grows_in_place() else memory.allocator_slack
+    working = memory.allocated + memory.cuda_context + slack - states - memory.activations
+    return Estimate(states, memory.activations, working, stored_inputs(asked), spare)
+
+
+def grows_in_place() -> bool:
+    """Whether torch's allocator has expandable segments, with which it can use nearly all of a full GPU."""
+    settings = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "") + os.environ.get("PYTORCH_ALLOC_CONF", "")
+    return "expandable_segments:True" in settings
 
 
 def choose_level(args: TrainingArguments, setup: TrainingSetup, room: Room) -> tuple[Level, Choice]:
@@ -190,7 +204,7 @@ def _first_that_fits(setup: TrainingSetup, room: Room) -> tuple[Level, str]:
 
 def _fits(found: Estimate, room: Room) -> bool:
     on_host = found.host == 0 or found.host + HOST_LEFT <= room.host
-    return room.device is not None and found.device <= room.device and on_host
+    return room.device is not None and found.device + found.spare <= room.device and on_host
 
 
 def longest_block_that_fits(setup: TrainingSetup, room: Room, *, tile: bool) -> int:

@@ -54,7 +54,7 @@ class Progress(TrainerCallback):
         peak: the GPU's peak in FLOP/s; None shows MFU as n/a.
         events: this rank's event log.
         world_size: number of ranks.
-        monitor: this rank's monitor; None with `--monitor false`.
+        monitor: this rank's monitor; None with `--monitor_run false`.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ class RunPlan:
         if self.candidate is None or self.cluster is None:
             return []
         item, limit = self.candidate, self.cluster.gpu.memory
-        least, most = item.memory.total * (1 - item.error_bound), item.memory.total * (1 + item.error_bound)
+        least, most = item.memory.least(item.error_bound), item.memory.most(item.error_bound)
         page = breakdown(item, limit)
         if least > limit and not ignore:
             raise CapacityError(
@@ -101,7 +101,11 @@ class RunPlan:
 
     def _change(self) -> str:
         assert self.candidate is not None
-        return self.candidate.remedy or self.smallest_change() or "more GPUs, or a smaller --block_size"
+        try:
+            change = self.candidate.remedy or self.smallest_change()
+        except Exception:  # the run has ended already: its reason must not be hidden by another
+            change = ""
+        return change or "more GPUs, or a smaller --block_size"
 
     @contextlib.contextmanager
     def explains_out_of_memory(self) -> Iterator[None]:

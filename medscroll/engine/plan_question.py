@@ -20,7 +20,14 @@ from medscroll.config.training import TrainingArguments
 from medscroll.engine.plan_setup import constraints_of, shape_arguments, weights_of
 from medscroll.errors import CapacityError, ConfigError, UserError
 from medscroll.model.load import check_positions, load_config
-from medscroll.planning.budget import Affordable, affordable, parse_tokens, read_lengths, read_sources
+from medscroll.planning.budget import (
+    PASSES_WITHOUT_LOSS,
+    Affordable,
+    affordable,
+    parse_tokens,
+    read_lengths,
+    read_sources,
+)
 from medscroll.planning.calibration import calibrate, default_file, read_pairs
 from medscroll.planning.candidate import Candidate, Constraints
 from medscroll.planning.cluster import Cluster, parse_cluster
@@ -311,9 +318,9 @@ def within_limits(
     if budget is not None and question.cluster.price is None:
         raise ConfigError("--budget needs the price of a GPU and hour", "--budget", "--price 2.5")
     kept = [item for item in candidates if meets(item)]
-    limits = [f"{days:g} days"] * (days is not None) + [f"{budget:,.0f} {question.cluster.currency}"] * (
-        budget is not None
-    )
+    limits = [f"{days:g} days"] if days is not None else []
+    if budget is not None:
+        limits.append(f"{budget:,.0f} {question.cluster.currency}")
     asked = f"{short(question.tokens or 0)} tokens in {' and '.join(limits)}"
     if kept:
         first = min(kept, key=lambda item: (item.cost or 0.0, -item.time.tokens_per_second))
@@ -400,7 +407,7 @@ def write_answer(
         if answer.affordable is not None and (answer.affordable.passes or 0) < 1:
             given["max_steps"] = answer.affordable.steps
         elif answer.affordable is not None and answer.affordable.passes:
-            given["num_train_epochs"] = int(answer.affordable.passes * 100) / 100
+            given["num_train_epochs"] = min(int(answer.affordable.passes * 100) / 100, PASSES_WITHOUT_LOSS)
         price = (
             f"{best.cost:,.0f} {question.cluster.currency} in {best.days:.1f} days" if best.cost and best.days else ""
         )

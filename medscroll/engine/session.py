@@ -263,7 +263,7 @@ def planned_setup(
 
 def open_process_group(args: TrainingArguments, deepspeed: dict[str, Any] | None) -> None:
     """Start HF's half of the arguments, which opens the process group, and let DeepSpeed join; every rank."""
-    if args.monitor:
+    if args.monitor_run:
         enable_recorder()
     args.deepspeed = deepspeed
     if deepspeed is not None:

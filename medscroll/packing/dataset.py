@@ -58,7 +58,7 @@ class PackedDataset:
     def _tokens(self, document: int, start: int, stop: int) -> np.ndarray:
         """Tokens of a document; a store that can reads (and compares with its hashes) no more than these."""
         read = getattr(self.store, "tokens", None)
-        return read(document, start, stop) if read is not None else self.store[document][start:stop]
+        return read(document, start, stop) if callable(read) else self.store[document][start:stop]
 
     def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """input_ids, labels, position_ids of a block, int64 [T] each, 1 <= T <= block_size."""

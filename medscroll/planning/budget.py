@@ -73,13 +73,16 @@ class Affordable:
                 f"{passes:.1%} of one pass: --max_steps {self.steps} ends the run there, all sources in proportion; "
                 "prepare a smaller choice of sources where that is not what you want"
             )
-        text = f"{passes:.2f} passes: --num_train_epochs {math.floor(passes * 100) / 100:g}"
-        if passes > PASSES_WITHOUT_LOSS:
-            text += (
-                f"; beyond {PASSES_WITHOUT_LOSS} passes text wears out (arXiv 2305.16264): fewer GPUs, a larger model, "
-                "or more text would use the money better"
-            )
-        return text
+        epochs = math.floor(passes * 100) / 100
+        if passes <= PASSES_WITHOUT_LOSS:
+            return f"{passes:.2f} passes: --num_train_epochs {epochs:g}"
+        share = PASSES_WITHOUT_LOSS / passes
+        cost = f" and {self.cost * share:,.2g} of the money" if self.cost is not None else ""
+        return (
+            f"{passes:,.2f} passes, but beyond {PASSES_WITHOUT_LOSS} text wears out (arXiv 2305.16264): "
+            f"--num_train_epochs {PASSES_WITHOUT_LOSS} takes {self.days * share:,.2g} days{cost}; "
+            "fewer GPUs, a larger model, or more text would use the rest better"
+        )
 
 
 def read_sources(data_dir: str | Path | Mapping[str, Any]) -> tuple[Source, ...]:

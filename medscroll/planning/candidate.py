@@ -143,6 +143,14 @@ class MemoryBreakdown:
         """Bytes that the GPU must have, context and the allocator's slack included."""
         return sum(self.parts.values())
 
+    def least(self, bound: float) -> float:
+        """Bytes without which the setup cannot run, the plan's relative error `bound` taken off, without any slack."""
+        return self.allocated * (1 - bound) + self.cuda_context
+
+    def most(self, bound: float) -> float:
+        """Bytes with which it runs even if the plan is too low by `bound`."""
+        return self.total + self.allocated * bound
+
     @property
     def largest(self) -> str:
         """The name of the largest part."""
@@ -206,6 +214,7 @@ class NetworkBytes:
         collectives: name of the collective -> bytes of its tensors on one rank in one optimizer step.
         hiding_tokens: least tokens per GPU and micro step that hide the network; None where it is never exposed.
         hiding_at_half_peak: the same by rule of thumb: line rate, GPUs at half of their peak, recomputation counted.
+        hiding_without_hpz: the rule of thumb for the same setup without hpZ; None where it has none.
     """
 
     per_micro_step: float
@@ -214,6 +223,7 @@ class NetworkBytes:
     collectives: dict[str, float] = field(default_factory=dict)
     hiding_tokens: float | None = None
     hiding_at_half_peak: float | None = None
+    hiding_without_hpz: float | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,30 @@ def model_flops(config: Any, num_parameters: int) -> ModelFlops:
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     embedding = text.vocab_size * text.hidden_size
     multiplying = num_parameters - (0 if getattr(config, "tie_word_embeddings", False) else embedding)
+    multiplying -= idle_expert_parameters(text)
     return ModelFlops(6.0 * multiplying, 6.0 * text.num_hidden_layers * text.num_attention_heads * head_dim)
+
+
+def idle_expert_parameters(text: Any) -> int:
+    """Parameters of experts that a token does not go through; 0 for a model without experts.
+
+    Args:
+        text: the configuration of the decoder; experts are gated MLPs (three matrices).
+    """
+    experts = next(
+        (
+            getattr(text, name)
+            for name in ("num_local_experts", "num_experts", "n_routed_experts")
+            if hasattr(text, name)
+        ),
+        None,
+    )
+    taken = getattr(text, "num_experts_per_tok", None)
+    if not experts or not taken:
+        return 0
+    width = getattr(text, "moe_intermediate_size", None) or text.intermediate_size
+    layers = text.num_hidden_layers - int(getattr(text, "first_k_dense_replace", 0) or 0)
+    return int(layers * (experts - taken) * 3 * text.hidden_size * width)
 
 
 def count_parameters(config: Any, trust_remote_code: bool = False) -> int:

@@ -52,8 +52,7 @@ def model_work(config: str) -> ModelWork:
     from medscroll.planning.step_on_meta import StepShape, build_on_meta, config_from_json, decoder_layers
 
     text = config_from_json(config).get_text_config()
-    shape = StepShape(config, 8, False, liger=False, fused_loss=False)
-    model = build_on_meta(shape, 2)
+    model: Any = build_on_meta(StepShape(config, 8, liger=False, fused_loss=False), 2)
     found = decoder_layers(model)
     layer = found[0] if found else model
     taken = int(getattr(text, "num_experts_per_tok", None) or 1)

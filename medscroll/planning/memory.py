@@ -173,7 +173,7 @@ def _live_in(found: LiveElements, region: str) -> int:
 def _of_update(setup: TrainingSetup, shards: Shards) -> _Moment:
     """The optimizer's step, with all gradients there."""
     stage = setup.zero_stage if setup.engine == "deepspeed" else 0
-    gradients = shards.whole_gradients if stage == 0 else shards.gradients if stage == 3 else 0
+    gradients = {0: shards.whole_gradients, 3: shards.gradients}.get(stage, shards.reduced)
     return _Moment("optimizer", {}, gradients, 0, 0, shards.update)
 
 

@@ -28,7 +28,7 @@ PARTS = {
     "logits": ("logits and loss", "#b3344c", "#e8708a"),
     "communication_buffers": ("buffers of communication", "#1f8a8a", "#4fc0c0"),
     "cuda_context": ("CUDA context", "#6b7280", "#9ca3af"),
-    "allocator_slack": ("slack of the allocator (assumed)", "#c3c8d0", "#4b5563"),
+    "allocator_slack": ("slack of the allocator", "#c3c8d0", "#4b5563"),
 }
 TIMES = {
     "matmul": ("matrix products", "#1f5fa8", "#5b9be0"),
@@ -38,7 +38,7 @@ TIMES = {
     "optimizer": ("optimizer", "#6b4fa0", "#a389da"),
     "host_transfer": ("host transfers", "#e0d06a", "#8f8128"),
     "communication_exposed": ("communication not hidden", "#b3344c", "#e8708a"),
-    "overhead": ("other", "#c3c8d0", "#4b5563"),
+    "overhead": ("waiting for the host, other", "#c3c8d0", "#4b5563"),
 }
 LINES = ("#1f5fa8", "#c8641b", "#2c7a4b", "#b3344c", "#6b4fa0", "#1f8a8a")
 LINES_DARK = ("#5b9be0", "#f09a52", "#58b57e", "#e8708a", "#a389da", "#4fc0c0")

@@ -147,6 +147,8 @@ def _time(console: Console, item: Candidate) -> None:
     parts = [(name, getattr(time, part)) for part, (name, _, _) in TIMES.items() if getattr(time, part) > 0]
     shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in sorted(parts, key=lambda entry: -entry[1]))
     console.print(f"\n[bold]A step[/bold] of {item.setup.step_tokens:,} tokens: {time.step:.2f} s: {shown}")
+    if time.why:
+        console.print(f"  rates: {'; '.join(f'{name} {text}' for name, text in time.why.items())}")
     if time.communication_total > 0:
         hidden = 1 - time.communication_exposed / time.communication_total
         console.print(
@@ -166,7 +168,8 @@ def _surroundings(console: Console, item: Candidate, cluster: Cluster) -> None:
             held = item.setup.micro_tokens
             verdict = "hidden" if held >= network.hiding_tokens else "not hidden"
             thumb = network.hiding_at_half_peak
-            rule = f" ({thumb:,.0f} by rule of thumb: GPUs at half of their peak, links at line rate)" if thumb else ""
+            plain = f"; {network.hiding_without_hpz:,.0f} without hpZ" if network.hiding_without_hpz else ""
+            rule = f" ({thumb:,.0f} by rule of thumb: GPUs at half their peak, line rate{plain})" if thumb else ""
             console.print(
                 f"  least tokens a GPU and micro step that hide it: {network.hiding_tokens:,.0f} at this speed{rule}; "
                 f"here {held:,}: {verdict}"

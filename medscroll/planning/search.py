@@ -226,21 +226,25 @@ def _best_of(base: TrainingSetup, cluster: Cluster, fixed: Constraints, tokens: 
     target = fixed.global_tokens or (
         1 << 20 if base.parameters < 10e9 else 1 << 21 if base.parameters < 40e9 else 1 << 22
     )
-    found = []
+    found: list[Candidate] = []
+    fastest = 0.0
     for level in levels:
         for micro in sizes:
             if micro > 1 and micro * base.block_size > MOST_ROW and not fixed.micro_batch:
                 break
             one = base.replace(micro_batch=micro, activation_memory=level)
             steps = fixed.accumulation or max(1, round(target / one.replace(accumulation=1).step_tokens))
-            item = predict(
-                one.replace(accumulation=steps), cluster, tokens=tokens, disk_bandwidth=fixed.disk_bytes_per_second
-            )
+            one = one.replace(accumulation=steps)
+            time, _ = time_of(one, cluster, trained(one), config_text(one))
+            if time.tokens_per_second <= fastest:
+                continue  # slower than what fits already: its memory need not be known
+            item = predict(one, cluster, tokens=tokens, disk_bandwidth=fixed.disk_bytes_per_second)
             if fixed.memory_reserve and item.memory.total > cluster.gpu.memory * (1 - fixed.memory_reserve):
                 item = dataclasses.replace(item, fits=False, reason=f"leaves less than {fixed.memory_reserve:.0%} free")
             found.append(item)
             if not item.fits:
                 break
+            fastest = item.time.tokens_per_second
     fitting = [item for item in found if item.fits]
     if fitting:
         return [max(fitting, key=lambda item: item.time.tokens_per_second)]

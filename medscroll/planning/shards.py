@@ -158,8 +158,8 @@ def _stages_1_and_2(setup: TrainingSetup, parameters: tuple[ParameterShape, ...]
         moments=8 * part,
         gradients=held_bytes,
         reduced=size * reaching,
-        # the list of gradients, their flat copy and its float32 copy, group after group
-        update=size * reaching + (size + 4) * largest,
+        # beside the gradients their flat copy and its float32 copy, group after group
+        update=(size + 4) * largest,
         held_buckets=0,
     )
 

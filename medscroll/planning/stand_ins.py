@@ -199,7 +199,7 @@ def use_liger(model: nn.Module, *, fused_loss: bool, compute: torch.dtype) -> li
         if name.endswith("RMSNorm") and isinstance(getattr(module, "weight", None), torch.Tensor):
             module.forward = types.MethodType(lambda self, x: _RmsNorm.apply(x, self.weight), module)
             replaced.add("RMSNorm")
-        elif all(hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+        elif all(hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj")):
             module.forward = types.MethodType(
                 lambda self, x: self.down_proj(_SiluMul.apply(self.gate_proj(x), self.up_proj(x))), module
             )
@@ -218,7 +218,7 @@ def use_liger(model: nn.Module, *, fused_loss: bool, compute: torch.dtype) -> li
         causal.forward = types.MethodType(forward, causal)
     else:
         replaced.add("loss")
-        causal.loss_function = lambda logits, labels, **kwargs: _CrossEntropy.apply(logits.float())
+        causal.loss_function = lambda logits, labels, *more, **kwargs: _CrossEntropy.apply(logits.float())
     return sorted(replaced)
 
 

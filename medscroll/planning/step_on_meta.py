@@ -27,6 +27,7 @@ from medscroll.model.recompute import keep_policy, layers_of
 from medscroll.model.tiled_mlp import tile_mlps
 from medscroll.planning import stand_ins
 from medscroll.planning.live_bytes import LiveBytes, RegionPeak
+from medscroll.planning.unpatched import without_liger
 
 REGIONS = ("forward", "loss", "backward last", "backward first", "backward end")
 
@@ -178,6 +179,7 @@ def build_on_meta(shape: StepShape, layers: int | None = None) -> nn.Module:
         model: Any = AutoModelForCausalLM.from_config(
             config, dtype=shape.weight_dtype, attn_implementation=stand_ins.ATTENTION
         )
+    without_liger(model)
     model.config.use_cache = False
     model.train()
     for module in model.modules():

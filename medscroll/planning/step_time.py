@@ -70,7 +70,7 @@ def time_of(setup: TrainingSetup, cluster: Cluster, trained: int, config: str) -
         tokens_per_second=setup.step_tokens / breakdown.step,
         mfu=useful / breakdown.step / cluster.gpu.peak_flops,
     )
-    return timed, _hiding(setup, cluster, compute, sent, flops)
+    return timed, _hiding(setup, cluster, compute, sent, work=work, trained=trained)
 
 
 def exposure(compute: ComputeTime, sent: Communication, steps: int) -> tuple[float, float]:
@@ -125,7 +125,13 @@ def _host_transfer(setup: TrainingSetup, trained: int, cluster: Cluster, compute
 
 
 def _hiding(
-    setup: TrainingSetup, cluster: Cluster, compute: ComputeTime, sent: Communication, flops: ModelFlops
+    setup: TrainingSetup,
+    cluster: Cluster,
+    compute: ComputeTime,
+    sent: Communication,
+    *,
+    work: ModelWork,
+    trained: int,
 ) -> NetworkBytes:
     """The bytes with the least tokens a GPU and micro step that hide them.
 
@@ -140,21 +146,30 @@ def _hiding(
     backward = sent.backward / (compute.backward.total + compute.recompute.total)
     passes = 4 / 3 if parse_level(setup.activation_memory).recomputes else 1.0
     line = cluster.uplink.rate * cluster.uplinks if cluster.uplink is not None else cluster.node_bandwidth
-    each = passes * flops.of(1.0, 4096.0) / (HALF * cluster.gpu.peak_flops)
-    rule = network.per_micro_step / min(line, cluster.bus_bandwidth) / each
-    return dataclasses.replace(network, hiding_tokens=tokens * max(forward, backward), hiding_at_half_peak=rule)
+    flops = model_flops(setup.config, setup.parameters)
+    each = passes * flops.of(1.0, 4096.0) / (HALF * cluster.gpu.peak_flops)  # seconds a token
+    each *= min(line, cluster.bus_bandwidth)
+    plain = None
+    if setup.hpz_group > 1:
+        plain = communication(setup.replace(hpz_group=1), work, cluster, trained).network.per_micro_step / each
+    return dataclasses.replace(
+        network,
+        hiding_tokens=tokens * max(forward, backward),
+        hiding_at_half_peak=network.per_micro_step / each,
+        hiding_without_hpz=plain,
+    )
 
 
 def _why(setup: TrainingSetup, cluster: Cluster) -> dict[str, str]:
     speeds = speeds_of(cluster.gpu, setup.attn_backend)
     why = {
-        "matmul": f"{speeds.matmul / 1e12:,.0f} TFLOP/s of {cluster.gpu.peak_flops / 1e12:,.0f}",
+        "products": f"{speeds.matmul / 1e12:,.0f} TFLOP/s of {cluster.gpu.peak_flops / 1e12:,.0f}",
         "attention": f"{setup.attn_backend}, up to {speeds.attention / 1e12:,.0f} TFLOP/s",
-        "elementwise": f"{speeds.memory / 1e12:.1f} TB/s of memory",
+        "memory": f"{speeds.memory / 1e12:.1f} TB/s",
     }
     if setup.ranks > 1:
         outer = ring(cluster, setup.ranks, setup.nodes)
-        why["communication"] = f"{outer.bandwidth / 1e9:,.0f} GB/s a ring, {outer.latency * 1e6:,.0f} us a collective"
+        why["links"] = f"{outer.bandwidth / 1e9:,.0f} GB/s a ring, {outer.latency * 1e6:,.0f} us a collective"
     return why
 
 

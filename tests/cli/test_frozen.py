@@ -134,3 +134,14 @@ def test_every_flag_is_read_by_something() -> None:
 if __name__ == "__main__":
     FROZEN.write_text(command_line(), encoding="utf-8")
     print(f"wrote {FROZEN}")
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "doctor"])
+def test_torchrun_does_not_take_a_flag_for_an_abbreviation(verb: str) -> None:
+    """`torchrun -m medscroll pretrain --monitor` failed: argparse found --monitor-interval and --monitor_interval."""
+    from torch.distributed.run import get_args_parser
+
+    options = {option for action in get_args_parser()._actions for option in action.option_strings}
+    assert "--monitor-interval" in options
+    names = {f"--{name}" for spec in own_flags(verb) for name in (spec.name, *spec.aliases)}
+    assert not {name for name in names if any(option.startswith(name) and option != name for option in options)}

@@ -236,7 +236,7 @@ def damage(data: bytes, random_numbers: random.Random) -> bytes:
 def test_damaged_files_of_all_formats_never_end_the_run(tmp_path: Path) -> None:
     outcomes: Counter[str] = Counter()
     reasons: set[str] = set()
-    for seed in range(40):
+    for seed in range(24):
         random_numbers = random.Random(seed)
         source = tmp_path / str(seed)
         for copy in range(3):
@@ -252,6 +252,6 @@ def test_damaged_files_of_all_formats_never_end_the_run(tmp_path: Path) -> None:
         assert "zz.txt" in {document.id for document in documents}
         outcomes["went_on"] += 1
         reasons |= set(rejects.values())
-    assert outcomes["went_on"] + outcomes["no_such_field"] == 40
-    assert outcomes["went_on"] > 25
+    assert outcomes["went_on"] + outcomes["no_such_field"] == 24
+    assert outcomes["went_on"] > 14
     assert len(reasons) > 6

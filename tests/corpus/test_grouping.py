@@ -6,7 +6,10 @@ import csv
 import gzip
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +237,41 @@ def test_records_may_leave_out_empty_fields_of_a_template(tmp_path: Path) -> Non
     (tmp_path / "b.jsonl").write_bytes(encode(rows[1:], "jsonl"))
     with pytest.raises(DataError, match="'title'"):
         write_documents([tmp_path / "b.jsonl"], tmp_path / "other", pipeline=Pipeline(options))
+
+
+MEMORY_SCRIPT = """
+import resource, sys
+from pathlib import Path
+from medscroll.corpus import grouping, shards, sources
+from medscroll.corpus.options import ReadOptions
+from medscroll.corpus.pipeline import Pipeline
+from medscroll.corpus.stage import write_documents
+
+grouping.BUCKET_BYTES = grouping._BUFFER = 4 << 20
+shards.TASK_BYTES = 1 << 20
+options = ReadOptions(text_field="note", group_by=("patient",), order_by=("time",), tolerant=True)
+summary = write_documents([Path(sys.argv[1])], Path(sys.argv[2]), pipeline=Pipeline(options))
+print(summary.documents, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
+    """A table of 10 MB and one of 60 MB, with buckets and buffers of 4 MB, take the same memory."""
+    found = []
+    for megabytes in (10, 60):
+        table = tmp_path / f"{megabytes}.csv"
+        random_numbers = random.Random(megabytes)
+        with table.open("w", encoding="utf-8") as out:
+            out.write("patient,time,note\n")
+            for number in range(megabytes * 4000):
+                note = f"note {number} of a patient " + "with nothing to be seen in it " * 7
+                out.write(f"P{random_numbers.randrange(megabytes * 200)},{number},{note}\n")
+        assert table.stat().st_size > megabytes * 900_000
+        command = [sys.executable, "-c", MEMORY_SCRIPT, str(table), str(tmp_path / f"out{megabytes}")]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        result = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        documents, peak = map(int, result.stdout.split())
+        assert documents > megabytes * 190
+        found.append(peak)
+    assert found[1] < 1.25 * found[0], found

@@ -28,7 +28,7 @@ def results(stages: str, levels: list[str]) -> dict[str, dict[str, Any]]:
 
 def check(found: dict[str, dict[str, Any]], levels: list[str]) -> None:
     plain = found["2"]["none"] if "2" in found else next(iter(found.values()))["none"]
-    assert plain["losses"][-1] < plain["losses"][0] - 0.5, "the model learned, so equality is not that of a standstill"
+    assert plain["losses"][-1] < plain["losses"][0] - 0.3, "the model learned, so equality is not that of a standstill"
     for stage, by_level in found.items():
         assert list(by_level) == levels
         for level, result in by_level.items():

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from medscroll.cli.main import main
+from medscroll.packing.files import signed
+from medscroll.packing.job import read_manifest
+from medscroll.packing.store import TokenStore, TokenStoreWriter
 from tests import launch
 from tests.engine.conftest import training
 from tests.packing.test_ledger import IDENTITY
@@ -19,12 +22,18 @@ STEPS = 5  # of 8 blocks; the run ends inside the first epoch
 
 @pytest.fixture(scope="module")
 def general(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second folder of other documents, prepared with the same tokenizer."""
-    folder = tmp_path_factory.mktemp("general")
-    launch.run(1, ["sample", str(folder / "raw"), "--documents", "20", "--seed", "2", "--max_characters", "8000"])
-    words = ["prepare", str(folder / "raw"), "--output_dir", str(folder / "data"), "--num_workers", "1"]
-    launch.run(1, [*words, "--tokenizer_name_or_path", str(prepared.parent / "tokenizer")])
-    return folder / "data"
+    """A second folder of the same tokenizer: half of the documents of the first."""
+    folder = tmp_path_factory.mktemp("general") / "data"
+    (folder / "tokens").mkdir(parents=True)
+    manifest = read_manifest(prepared)
+    for split in ("train", "validation"):
+        store = TokenStore.open(prepared / "tokens" / split)
+        kept = {"eos_token_id": store.eos_token_id, "vocab_size": store.vocab_size, "adds_bos": store.adds_bos}
+        with TokenStoreWriter(folder / "tokens" / split, store.dtype, **kept) as writer:
+            writer.add_store(store, len(store) // 2, len(store))
+        manifest["stores"][split]["digest"] = TokenStore.open(folder / "tokens" / split).digest
+    (folder / "manifest.json").write_text(json.dumps(signed(manifest)))
+    return folder
 
 
 def ledger_of(run: Path) -> dict[str, Any]:

@@ -285,7 +285,8 @@ def test_the_plan_is_the_line_of_the_memory_picture(tmp_path: Path) -> None:
     made = candidate()
     assert planned(run, candidate_json(made)) == made.memory.allocated > 2**30
     assert planned(run, {"candidates": [candidate_json(made)]}) == made.memory.allocated
-    for content in ([], {"candidates": []}, {"candidates": [3]}, {"memory": {"allocated": "much"}}, {"memory": 7}):
+    foreign: list[Any] = [[], {"candidates": []}, {"candidates": [3]}, {"memory": {"allocated": "much"}}, {"memory": 7}]
+    for content in foreign:
         assert planned(run, content) is None
 
 

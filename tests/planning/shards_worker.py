@@ -16,7 +16,7 @@ import torch
 
 TASK: dict[str, Any] = {
     "stage": 3, "accumulation": 1, "lora": 0, "layers": 5, "vocabulary": 1021, "options": {}, "offload": False,
-    "half": True,
+    "half": True, "recompute": False,
 }  # fmt: skip
 
 
@@ -75,6 +75,22 @@ def host_only(optimizer: Any) -> list[Any]:
     return [*found, [item.grad for item in masters(optimizer) if item.grad is not None]]
 
 
+def watch_gathered(optimizer: Any, model: Any) -> dict[bool, int]:
+    """Most elements of gathered parameters after any fetch, in the forward (True) and in the backward pass; live."""
+    coordinator, most = optimizer._get_param_coordinator(), {True: 0, False: 0}
+    real = type(coordinator).fetch_sub_module.__get__(coordinator)
+    parameters = [item for item in model.parameters() if not item.ds_persist]
+
+    def fetch(module: Any, forward: bool) -> Any:
+        done = real(module, forward)
+        there = sum(item.ds_numel for item in parameters if item.ds_status.name != "NOT_AVAILABLE")
+        most[forward] = max(most[forward], there)
+        return done
+
+    coordinator.fetch_sub_module = fetch
+    return most
+
+
 def measure(task: dict[str, Any]) -> dict[str, int]:
     """Two optimizer steps of a task on this rank."""
     import deepspeed
@@ -99,6 +115,8 @@ def measure(task: dict[str, Any]) -> dict[str, int]:
         import peft
 
         model = peft.get_peft_model(model, peft.LoraConfig(r=task["lora"], target_modules="all-linear"))
+    if task["recompute"]:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
     decayed = Trainer.get_decay_parameter_names(None, model)  # type: ignore[arg-type]
     groups: list[dict[str, Any]] = [{"params": [], "weight_decay": decay} for decay in (0.1, 0.0)]
@@ -108,8 +126,10 @@ def measure(task: dict[str, Any]) -> dict[str, int]:
     adam = torch.optim.AdamW([group for group in groups if group["params"]])
     engine = deepspeed.initialize(model=model, optimizer=adam, config=alive_config.config)[0]
     ids = torch.arange(32).reshape(1, -1) % config.vocab_size
-    waiting = 0
-    for _ in range(2):
+    waiting, live = 0, {True: 0, False: 0}
+    for _ in range(3):
+        if task["stage"] == 3:
+            live = watch_gathered(engine.optimizer, model)
         for micro in range(task["accumulation"]):
             engine.backward(engine(input_ids=ids, labels=ids).loss)
             if micro < task["accumulation"] - 1:
@@ -126,6 +146,7 @@ def measure(task: dict[str, Any]) -> dict[str, int]:
         "host_extra": size(host_only(optimizer), besides=[masters(optimizer), moments]) if task["offload"] else 0,
         "bucket": size(bucket.buffer for bucket in optimizer.ipg_buckets.values()),
     }
+    found |= {"live_forward": live[True], "live_backward": live[False]}
     found["alive"] = alive() - before
     engine.destroy()
     return found

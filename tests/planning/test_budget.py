@@ -43,7 +43,11 @@ def test_days_and_money_become_tokens() -> None:
     assert 0 < less.tokens < found.tokens
     assert f"--max_steps {less.steps}" in less.advice()
     assert "--num_train_epochs" in found.advice()
-    assert "wears out" in affordable(item, days=20, budget=None, price=None, sources=SOURCES).advice()
+    long = affordable(item, days=20, budget=None, price=None, sources=SOURCES)
+    assert long.passes is not None
+    assert long.passes > 4
+    assert "wears out" in long.advice()
+    assert f"--num_train_epochs 4 takes {20 * 4 / long.passes:,.2g} days" in long.advice()
     assert affordable(item, days=1, budget=None, price=None).passes is None
     with pytest.raises(ConfigError, match="--price"):
         affordable(item, days=None, budget=5.0, price=None)

@@ -42,7 +42,7 @@ def config() -> LlamaConfig:
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=320,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]
     )
 
 

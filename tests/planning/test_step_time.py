@@ -13,12 +13,13 @@ from medscroll.config.arguments import ModelArguments
 from medscroll.model.load import load_config
 from medscroll.planning.candidate import TrainingSetup
 from medscroll.planning.cluster import Cluster, parse_cluster
-from medscroll.planning.compute import count_parameters
+from medscroll.planning.compute import count_parameters, model_flops
 from medscroll.planning.compute_time import compute_time
 from medscroll.planning.layer_work import model_work
 from medscroll.planning.parameters import config_text, trained
 from medscroll.planning.search import zero_options
 from medscroll.planning.speeds import efficiencies, speeds_of
+from medscroll.planning.step_on_meta import config_to_json
 from medscroll.planning.step_time import exposure, time_of
 from medscroll.planning.traffic import Communication, ring
 
@@ -211,3 +212,17 @@ def test_every_rate_has_a_source_and_what_is_assumed_is_said() -> None:
         assert table[name]["source"]
     assert speeds_of(parse_cluster("H200").gpu, "flash_attention_4").assumed == ()
     assert len(speeds_of(parse_cluster("RTX4090").gpu, "flash_attention_2").assumed) == 2
+
+
+def test_of_experts_only_those_that_a_token_takes_cost_time() -> None:
+    from transformers import MixtralConfig
+
+    shape = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 4, "num_attention_heads": 8}
+    config = MixtralConfig(**shape, num_key_value_heads=8, num_local_experts=8, num_experts_per_tok=2, vocab_size=1000)
+    parameters = count_parameters(config)
+    flops = model_flops(config, parameters)
+    active = 4 * (4 * 1024**2 + 2 * 3 * 1024 * 4096 + 8 * 1024) + 1000 * 1024
+    assert flops.linear == pytest.approx(6 * active, rel=0.001)
+    work = model_work(config_to_json(config))
+    assert sum(a * b for a, b in work.products) * 4 + work.head == pytest.approx(active, rel=0.001)
+    assert sum(work.modules) * 4 + work.embedding + work.head == pytest.approx(parameters, rel=0.001)

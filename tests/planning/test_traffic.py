@@ -66,7 +66,7 @@ def test_two_ranks_send_what_the_plan_says() -> None:
 
 @pytest.mark.slow
 def test_every_stage_with_and_without_adapters_sends_what_the_plan_says() -> None:
-    each = [
+    each: list[dict[str, Any]] = [
         {"stage": stage, "accumulation": steps, "lora": lora} for stage in (1, 2) for steps in (1, 4) for lora in (0, 4)
     ]
     each += [
