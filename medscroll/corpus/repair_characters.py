@@ -13,7 +13,7 @@
 Signs, superscripts, Greek and full-width characters, private use characters (lost glyphs) and U+FFFD stay.
 
 `half_width` (off unless asked for) writes full-width digits and Latin letters as ASCII, and nothing else: full-width
-punctuation, ＜, ％ and ～ stay. Cost: about 30 million characters a second each.
+punctuation, ＜, ％ and ～ stay. Cost: about 11 and 17 million characters a second on dirty texts.
 """
 
 from __future__ import annotations
