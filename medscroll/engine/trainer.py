@@ -93,11 +93,12 @@ class BlockTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # `Progress` prints the line
 
     def _loader(self, schedule: ScheduledBlocks, batch_size: int) -> DataLoader:
+        model: Any = self.model
         loader: DataLoader[Any] = DataLoader(
             schedule,  # type: ignore[arg-type]  # map-style by its methods
             batch_size=batch_size,
             sampler=SequentialSampler(schedule),
-            collate_fn=functools.partial(collate_with_counts, hybrid=is_hybrid(self.model.config)),
+            collate_fn=functools.partial(collate_with_counts, hybrid=is_hybrid(model.config)),
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
