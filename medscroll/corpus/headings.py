@@ -4,7 +4,7 @@ Only positions are recorded; the text is never changed. A line is a heading if i
 (`#`, `<篇名>`, 【】, 第三章, 卷上), numbers with a short title and no punctuation of prose, or a known heading
 (`heading_words.py`) alone on its line or before a colon at its start. A line that merely ends in a colon is none.
 Numbers without a blank after them ("1.2方法", "2.5毫克") count only where the number before them has a line too. Below
-a Markdown heading the levels of all other kinds begin one deeper. Speed: about 15 million characters a second.
+a Markdown heading the levels of all other kinds begin one deeper. Speed: about 25 million characters a second.
 """
 
 from __future__ import annotations

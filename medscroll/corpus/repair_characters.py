@@ -13,7 +13,7 @@
 Signs, superscripts, Greek and full-width characters, private use characters (lost glyphs) and U+FFFD stay.
 
 `half_width` (off unless asked for) writes full-width digits and Latin letters as ASCII, and nothing else: full-width
-punctuation, ＜, ％ and ～ stay. Cost: about 30 million characters a second each.
+punctuation, ＜, ％ and ～ stay. Cost: about 11 and 17 million characters a second on dirty texts.
 """
 
 from __future__ import annotations
@@ -108,10 +108,16 @@ def _kind(character: str) -> str:
     return next((kind for kind, spans in _KINDS.items() if any(first <= point <= last for first, last in spans)), "")
 
 
+def _next(pattern: re.Pattern[str], text: str, start: int) -> int:
+    found = pattern.search(text, start)
+    return found.start() if found else -1
+
+
 def _trailing(text: str) -> list[tuple[int, int]]:
-    """(start, stop) of the blanks before each line end."""
+    """(start, stop) of the blanks before each line end and page break (which another step may take out)."""
     found = []
-    end = text.find("\n")
+    ends = re.compile(r"[\n\f]")
+    end = _next(ends, text, 0)
     while True:
         stop = len(text) if end < 0 else end
         start = stop
@@ -121,7 +127,7 @@ def _trailing(text: str) -> list[tuple[int, int]]:
             found.append((start, stop))
         if end < 0:
             return found
-        end = text.find("\n", end + 1)
+        end = _next(ends, text, end + 1)
 
 
 @dataclass

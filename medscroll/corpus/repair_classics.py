@@ -15,7 +15,7 @@ chapters: `repeated_volume_name`), names of fields go (`field_label`), emphasis 
 short line above its text, is a heading (`emphasis_heading`), pictures stay or leave their caption (`image_mark`).
 
 `colons`: U+2236 in Chinese text becomes a colon (`ratio_sign`) except between digits, where it is the sign of a ratio.
-Cost: about 10 million characters a second.
+Cost: about 8, 16 and 110 million characters a second.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Several traditional characters share one simplified form (乾 and 幹, 徵 and 征): the original cannot be told from the
 result, so this is never done by itself, least of all to classical works. What is converted is marked in the metadata
-(`script`), and counted (`traditional_character`, `converted_line`). Cost: about 15 million characters a second.
+(`script`), and counted (`traditional_character`, `converted_line`). Cost: about 40 million characters a second.
 """
 
 from __future__ import annotations

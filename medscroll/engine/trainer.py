@@ -67,7 +67,7 @@ class BlockTrainer(Trainer):
         record: the counts of the step under way.
         flops: model FLOPs per token and squared token.
         stage_ledger: makes the run's ledger.json from the merged consumption.
-        monitor: gets the marks of the phases; None with `--monitor_run false`.
+        monitor: gets the marks of the phases; None with `--monitor false`.
         **arguments: those of `transformers.Trainer`.
     """
 
@@ -93,12 +93,12 @@ class BlockTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # `Progress` prints the line
 
     def _loader(self, schedule: ScheduledBlocks, batch_size: int) -> DataLoader:
-        assert self.model is not None
+        model: Any = self.model
         loader: DataLoader[Any] = DataLoader(
             schedule,  # type: ignore[arg-type]  # map-style by its methods
             batch_size=batch_size,
             sampler=SequentialSampler(schedule),
-            collate_fn=functools.partial(collate_with_counts, hybrid=is_hybrid(self.model.config)),
+            collate_fn=functools.partial(collate_with_counts, hybrid=is_hybrid(model.config)),
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",

@@ -32,7 +32,7 @@ class _Tiled:
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """The module's output [B, T, hidden]."""
-        whole = functools.partial(super().__call__)  # type: ignore[misc]
+        whole = super().__call__  # type: ignore[misc]
         if hidden.shape[1] <= self.tile_tokens:
             return whole(hidden)
         tiles = hidden.split(self.tile_tokens, dim=1)
