@@ -46,6 +46,7 @@ class StepShape:
         quantized: whether frozen linear layers are unpacked for each product.
         liger, fused_loss: Liger's norm and MLP; the loss in chunks without logits.
         tiled: whether MLPs work on a tile of tokens at a time.
+        autocast: whether the engine computes under autocast where dtypes differ: the Trainer does, DeepSpeed does not.
         accumulators: what attention's backward pass allocates in float32: see
             `stand_ins.ACCUMULATORS`.
     """
@@ -63,10 +64,13 @@ class StepShape:
     fused_loss: bool = True
     accumulators: str = "grouped"
     tiled: bool = False
+    autocast: bool = True
 
     @property
     def autocasts(self) -> bool:
-        """Whether products see other dtypes than the weights have."""
+        """Whether products see other dtypes than the weights have; DeepSpeed never does that."""
+        if not self.autocast:
+            return False
         mixed = self.weight_dtype != self.compute_dtype
         return mixed or (self.lora_rank > 0 and self.lora_dtype != self.compute_dtype)
 

@@ -1,8 +1,8 @@
 """A model on the meta device in a process where Liger has replaced classes and functions of transformers.
 
 Liger's `apply_liger_kernel_to_*` patches the modules of transformers besides the model that it is given, so a model
-that is built afterwards holds Triton kernels, and these would be launched on tensors without memory: an illegal access that
-ends the CUDA context. Here every such part of an instance gets plain torch again; the stand-ins of
+that is built afterwards holds Triton kernels, and these would be launched on tensors without memory, an illegal access
+that ends the CUDA context. Here every such part of an instance gets plain torch again; the stand-ins of
 `medscroll.planning.stand_ins` follow where the run uses Liger. What is not known is refused. Cost: none.
 """
 
