@@ -51,7 +51,7 @@ ENGLISH = {
     "binds": "- **Network, {gpu}**: {list}.",
     "binds_at": "{link} binds in {count} of {all} fastest plans and costs at most {loss:.0%} against 8xNDR",
     "hides": "- **Hidden behind computing, {gpu}**: with ZeRO-3 a GPU must hold at least so many tokens a "
-    "micro step: {list}.",
+    "micro step (GPUs at half of their peak, links at line rate, without hpZ): {list}.",
     "small": "- **Where nothing fits**: {list}.",
 }
 CHINESE = {
@@ -71,7 +71,7 @@ CHINESE = {
     "nothing": "这些规模都不行",
     "binds": "- **网络，{gpu}**：{list}。",
     "binds_at": "{link} 在 {all} 个最快方案中有 {count} 个成为瓶颈，比 8xNDR 最多慢 {loss:.0%}",
-    "hides": "- **被计算掩盖，{gpu}**：用 ZeRO-3 时每卡每个 micro step 至少要有这么多 token：{list}。",
+    "hides": "- **被计算掩盖，{gpu}**：用 ZeRO-3 时每卡每个 micro step 至少要有这么多 token（GPU 为峰值的一半，网络为线速，不用 hpZ）：{list}。",
     "small": "- **装不下时**：{list}。",
 }
 
@@ -139,7 +139,8 @@ def summary(cells: dict[tuple[str, int, int, str], Candidate], words: dict[str, 
         hiding = []
         for link in LINKS:
             found = [cells[gpu, nodes, BLOCKS[0], link] for nodes in NODES[::-1]]
-            tokens = [item.network.hiding_tokens for item in found if item.fits and item.network.hiding_tokens]
+            networks = [item.network for item in found if item.fits]
+            tokens = [each.hiding_without_hpz or each.hiding_at_half_peak or 0.0 for each in networks]
             if tokens:
                 hiding.append(f"{link} {tokens[0]:,.0f}")
         if hiding:

@@ -122,7 +122,7 @@ def _layer_forward(setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> Pas
 def _head_forward(setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> Pass:
     """lm_head and the loss: logits in bfloat16, in float32 where no kernel fuses them."""
     tokens = setup.micro_tokens
-    bytes_of_loss = (10.0 if setup.fused_loss else 26.0) * work.vocabulary * tokens
+    bytes_of_loss = (10.0 if setup.fused_loss else 26.0 if setup.liger else 34.0) * work.vocabulary * tokens
     return Pass(speeds.product(tokens, work.hidden, work.vocabulary), 0.0, bytes_of_loss / speeds.memory)
 
 
@@ -168,14 +168,15 @@ def optimizer_time(setup: TrainingSetup, trained: int, gpu: GpuSpec) -> tuple[fl
         trained: parameters that have gradients.
     """
     table, memory = efficiencies()["optimizer"], gpu.memory_bandwidth * efficiencies()["memory"]["share"]
+    rate = min(memory, float(table["rate_gb_s"]) * 1e9)  # of the optimizer's own kernels
     sharded = setup.engine == "deepspeed" and setup.zero_stage > 0
     own = trained / setup.ranks if sharded else float(trained)
     if not sharded:
         name = "wide_bytes" if setup.weight_dtype == "float32" or setup.lora_rank else "plain_bytes"
         mixed = setup.weight_dtype != setup.compute_dtype and not setup.lora_rank
-        return float(table[name]) * own / memory, float(table["mixed_bytes"]) * own / memory if mixed else 0.0
+        return float(table[name]) * own / rate, float(table["mixed_bytes"]) * own / memory if mixed else 0.0
     each = float(table["gradient_bytes"]) * trained / memory
     if setup.offload_optimizer:
-        rate = float(table["host_bandwidth_gb_s"]) * 1e9
-        return float(table["host_bytes"]) * own * setup.gpus_per_node / rate, each
-    return float(table["sharded_bytes"]) * own / memory, each
+        host = float(table["host_bandwidth_gb_s"]) * 1e9
+        return float(table["host_bytes"]) * own * setup.gpus_per_node / host, each
+    return float(table["sharded_bytes"]) * own / rate, each
