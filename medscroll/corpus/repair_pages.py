@@ -3,7 +3,7 @@
 Pages are known by form feeds (U+000C, as PDF readers write them), or, without these, by page numbers alone on a line
 that count up by one at even distances. At the edge of a page a line goes if it stands there, word for word, on at least
 a quarter of the pages (three at least), or if its number counts up with the pages. Everything else stays: a value at
-the top of a page is no page number. Where a paragraph went over the page, its lines come together again.
+the top of a page is no page number, and a line with a quantity (a number and its unit) stays on however many pages. Where a paragraph went over the page, its lines come together again.
 Counted: `page_header`, `page_footer`, `page_number`, `page_break`. Cost: about 20 million characters a second.
 """
 
@@ -16,6 +16,7 @@ from itertools import pairwise
 from statistics import median
 
 from medscroll.corpus.configuration import config_fingerprint
+from medscroll.corpus.deid_spans import fold, has_unit
 from medscroll.corpus.document import Document
 from medscroll.corpus.repair_edits import Changes
 from medscroll.corpus.repair_lines import starts_something
@@ -32,6 +33,11 @@ _PAGE_NUMBER = re.compile(
     r"(?P<bare>\d{1,4}))[ \t\u3000]*$",
 )
 _LEAST_CHAIN = {"bare": 6, "of": 6, "dashed": 4, "zh": 3, "en": 3}
+_NUMBER = re.compile(r"\d+(?:[./]\d+)*")
+_MORE_UNITS = re.compile(
+    r"[ ]{0,2}(?:mmHg|kPa|cmH2O|bpm|g|dL|mEq|min|h|qd|bid|tid|puffs?|tablets?|tabs?|caps?|drops?|units?)(?![A-Za-z])|"
+    r"[ ]{0,2}(?:次|天|小时|分钟|周|丸|剂|滴|喷|贴|毫克|微克|克|毫升|升|单位|厘米|毫米|公斤|毫米汞柱)"
+)
 _LEAST_GAP = 8  # lines between two page numbers
 _GOES_ON = re.compile(r"[a-z\u3400-\u9fff，、；,;）)]")
 _ENDS = frozenset('。！？.!?:：”’"』」…|')
@@ -149,10 +155,20 @@ def _edges(pages: list[list[_Line]], least_share: float) -> dict[int, str]:
                 counting = any(offsets[key] >= least for key in _counters(line.text, number))
                 if line.start in gone or not (same[line.text] >= least or (counting and not numbered[number])):
                     continue
+                if _holds_quantity(line.text):
+                    continue
                 gone[line.start] = "page_number" if _PAGE_NUMBER.match(line.text) else name
                 numbered[number] = numbered[number] or same[line.text] < least
                 left[number] -= 1
     return gone
+
+
+def _holds_quantity(text: str) -> bool:
+    """Whether a number with a unit stands in a line that is no page number: a dose or a reading is no header."""
+    folded = fold(text)
+    return not _PAGE_NUMBER.match(text) and any(
+        has_unit(folded, match.end()) or _MORE_UNITS.match(folded, match.end()) for match in _NUMBER.finditer(folded)
+    )
 
 
 def _counters(text: str, page: int) -> list[tuple[str, int]]:
@@ -189,7 +205,10 @@ def _counted_pages(lines: list[_Line]) -> dict[int, str]:
         beside = [lines[index + step] for index in best if 0 <= index + step < len(lines)]
         beside = [line for line in beside if len(line.text) <= _LONGEST]
         texts = Counter(line.text for line in beside)
-        gone.update({line.start: name for line in beside if texts[line.text] >= max(3, len(best) // 2)})
+        least = max(3, len(best) // 2)
+        gone.update(
+            {line.start: name for line in beside if texts[line.text] >= least and not _holds_quantity(line.text)}
+        )
     return gone
 
 

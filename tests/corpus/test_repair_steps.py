@@ -206,6 +206,19 @@ def test_values_at_page_edges_stay() -> None:
     assert not log.counts["page_number"]
 
 
+def test_a_quantity_at_the_edge_of_every_page_is_no_header() -> None:
+    for line in ("阿司匹林 100 mg qd", "BP 120/80 mmHg", "５００ｍｌ", "体温 37.5℃"):
+        text = "\x0c".join(
+            f"某医院病历\n{line}\n第{number}次查房，病情平稳。\n第 {number} 页" for number in range(1, 7)
+        )
+        fixed, log = apply(build("page_lines"), text)
+        assert fixed.count(line) == 6
+        assert log.counts["page_header"] == log.counts["page_number"] == 6
+        numbered = "\n".join(["某医院病历", line, *["病情平稳。"] * 9])
+        flat = "\n".join(f"{numbered}\n- {page} -" for page in range(1, 9))
+        assert apply(build("page_lines"), flat)[0].count(line) == 8
+
+
 def test_page_numbers_that_count_up_without_form_feeds() -> None:
     body = [f"第{number}段文字在这里。" for number in range(12)]
     text = "\n".join("\n".join(body) + f"\n第 {page} 页 共 9 页\n手册" for page in range(1, 6))
