@@ -3,7 +3,8 @@
 Pages are known by form feeds (U+000C, as PDF readers write them), or, without these, by page numbers alone on a line
 that count up by one at even distances. At the edge of a page a line goes if it stands there, word for word, on at least
 a quarter of the pages (three at least), or if its number counts up with the pages. Everything else stays: a value at
-the top of a page is no page number, and a line with a quantity (a number and its unit) stays on however many pages. Where a paragraph went over the page, its lines come together again.
+the top of a page is no page number, and a line with a quantity (a number and its unit) stays on however many pages it
+stands. Where a paragraph went over the page, its lines come together again.
 Counted: `page_header`, `page_footer`, `page_number`, `page_break`. Cost: about 20 million characters a second.
 """
 
