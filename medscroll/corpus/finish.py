@@ -189,7 +189,7 @@ class _FinalShard:
                 self._write(self._audits[step.name], position)
             log.positions.clear()
             if survivor is None:
-                entry = {"id": document.id, "source": document.source, "step": step.name, "reason": log.reason}
+                entry: dict[str, Any] = {"id": document.id, "source": document.source, "step": step.name, "reason": log.reason}
                 entry = {**entry, "detail": log.detail, "characters": len(text), "text": text}
                 self._write(self._rejects, entry)
         self._changed = self._changed or survivor is None or survivor.text != text
