@@ -189,9 +189,9 @@ class _FinalShard:
                 self._write(self._audits[step.name], position)
             log.positions.clear()
             if survivor is None:
-                entry: dict[str, Any] = {"id": document.id, "source": document.source, "step": step.name, "reason": log.reason}
-                entry = {**entry, "detail": log.detail, "characters": len(text), "text": text}
-                self._write(self._rejects, entry)
+                entry = {"id": document.id, "source": document.source, "step": step.name, "reason": log.reason}
+                rest = {"detail": log.detail, "characters": len(text), "text": text}
+                self._write(self._rejects, {**entry, **rest})
         self._changed = self._changed or survivor is None or survivor.text != text
         if survivor is not None:
             self._writers[self._final].write(survivor.to_json())
