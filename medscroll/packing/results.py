@@ -86,7 +86,8 @@ def write_results(
 def _steps_of(job: Job) -> dict[str, Any]:
     """Names and versions of the steps, in order."""
     pipeline = job.request.pipeline()
-    return {"steps": [f"{step.name} {step.version}" for step in (*pipeline.steps, *pipeline.corpus_steps)]}
+    steps = [f"{step.name} {step.version}" for step in pipeline.steps]
+    return {"steps": steps + [f"{step.name} {step.version}" for step in pipeline.corpus_steps]}
 
 
 def _source_entry(job: Job, name: str, summary: DocumentsSummary) -> dict[str, Any]:
