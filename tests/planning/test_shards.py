@@ -80,8 +80,12 @@ def check(ranks: int, tasks: list[dict[str, Any]]) -> None:
         assert most["alive"] - most["bucket"] == pytest.approx(known, rel=0.02), task  # nothing large was overlooked
         if task["stage"] == 3:
             live = live_elements(parameters_of(setup), task["options"], recompute=task["recompute"])
-            assert most["live_forward"] == max(live.forward, live.loss), task
-            assert most["live_backward"] == max(live.loss, live.backward_last, live.backward), task
+            forward, backward = max(live.forward, live.loss), max(live.loss, live.backward_last, live.backward)
+            if task["lora"]:  # frozen modules at the model's beginning have no backward pass and are let go of earlier
+                assert 0.7 * forward < most["live_forward"] <= forward, task
+                assert 0.7 * backward < most["live_backward"] <= backward, task
+                continue
+            assert (most["live_forward"], most["live_backward"]) == (forward, backward), task
 
 
 def test_two_ranks_hold_what_the_plan_says() -> None:
