@@ -2,6 +2,7 @@
 
     python benchmarks/monitor_cost.py                                           a small model on the CPU
     torchrun --nproc_per_node 2 benchmarks/monitor_cost.py                      the same, two ranks over gloo
+    python benchmarks/monitor_cost.py --pairs 200                               the finest figure: step by step in turn
     python benchmarks/monitor_cost.py --model yi-6b --tokens 8192 --steps 8 --rounds 3 --seconds 70    one GPU, 80 GB
 
 The loop does what a training step does (forward, backward, AdamW) on one row of random tokens. Segments of steps
@@ -9,6 +10,8 @@ alternate: monitor off, on, off, on, ...; "on" is `medscroll.engine.monitoring.R
 samples, counted traffic, marks and events, exactly as the Trainer drives it; one segment in four of those records
 profiler windows at every other step. Reported: the median step of each kind over all segments, and their ratios to
 "off"; a JSON line a round, the processor time of the monitor's threads, and a line at the end.
+`--pairs N` measures instead N pairs of neighbouring steps, one off, one on, in changing order: a machine whose speed
+drifts does so for both; the median of the N ratios and its standard error (from the median deviation) are printed.
 The first round's "off" comes before any profiler was started.
 A run with `--monitor_window_every K` pays (K - 1) times `on` and once `window`: `with_window` is that mean at K = 200.
 """
@@ -123,9 +126,26 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--steps", type=int, default=40, help="steps of a segment")
     parser.add_argument("--rounds", type=int, default=6, help="rounds of one segment of each kind")
+    parser.add_argument("--pairs", type=int, default=0, help="measure pairs of steps instead of segments; no windows")
     parser.add_argument("--seconds", type=float, default=600, help="stop after the round that passes this time")
     parser.add_argument("--cpu", action="store_true")
     return parser.parse_args()
+
+
+def run_pairs(job: Job, pairs: int) -> dict[str, float]:
+    """Medians of off and on over pairs of neighbouring steps, the median ratio, and its standard error."""
+    off, on = [], []
+    for index in range(pairs):
+        for measured in (False, True) if index % 2 else (True, False):
+            if measured:
+                job.on.clock.begin()  # the step before was not its own
+            (on if measured else off).append(job.step(job.on if measured else None))
+    ratios = sorted(with_it / without for with_it, without in zip(on, off, strict=True))
+    middle = median(ratios)
+    error = 1.858 * median(abs(ratio - middle) for ratio in ratios) / len(ratios) ** 0.5
+    found = {"off_s": median(off), "on_s": median(on), "ratio": middle, "standard_error": error}
+    quarters = {"quarter": ratios[len(ratios) // 4], "three_quarters": ratios[3 * len(ratios) // 4]}
+    return {"pairs": pairs, **{key: round(value, 6) for key, value in (found | quarters).items()}}
 
 
 def run_round(job: Job, index: int, steps: int, times: dict[str, list[float]]) -> dict[str, float]:
@@ -145,6 +165,22 @@ def run_round(job: Job, index: int, steps: int, times: dict[str, list[float]]) -
         if kind == "window":  # of four steps one warms up and one is recorded
             medians["window_mean"] = sum(found) / len(found)
     return medians
+
+
+def run_rounds(job: Job, arguments: argparse.Namespace, times: dict[str, list[float]], began: float) -> list[Any]:
+    """Rounds until their number or the time is reached; all ranks stop together. Appends to `times`."""
+    rounds = []
+    for index in range(arguments.rounds):
+        rounds.append(run_round(job, index, arguments.steps, times))
+        if job.place.is_main:
+            rounded = {key: round(value, 6) for key, value in rounds[-1].items()}
+            print(json.dumps({"round": index, **rounded}), flush=True)
+        stop = torch.tensor([float(time.perf_counter() - began > arguments.seconds)], device=job.device)
+        if dist.is_initialized():
+            dist.broadcast(stop, src=0)
+        if stop.item():
+            break
+    return rounds
 
 
 def main() -> None:
@@ -167,17 +203,12 @@ def main() -> None:
         looped = time.perf_counter()
         for _ in range(5):
             job.step(None)
-        for index in range(arguments.rounds):
-            medians = run_round(job, index, arguments.steps, times)
-            rounds.append(medians)
+        if arguments.pairs:
+            found = run_pairs(job, arguments.pairs)
             if rank == 0:
-                rounded = {key: round(value, 6) for key, value in medians.items()}
-                print(json.dumps({"round": index, **rounded}), flush=True)
-            stop = torch.tensor([float(time.perf_counter() - began > arguments.seconds)], device=device)
-            if dist.is_initialized():
-                dist.broadcast(stop, src=0)
-            if stop.item():
-                break
+                print(json.dumps({**machine(device), "tokens": arguments.tokens, **found}), flush=True)
+        else:
+            rounds = run_rounds(job, arguments, times, began)
         # The threads also run during "off" segments, so their processor time is reported by itself.
         threads = [thread for thread in threading.enumerate() if thread.name.startswith("medscroll-")]
         clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threads if thread.ident is not None]
@@ -189,8 +220,15 @@ def main() -> None:
             dist.barrier()
     if rank == 0:
         print(json.dumps({"threads_cpu_share_of_a_core": round(share, 5)}), flush=True)
-        report(times, rounds, device, arguments, time.perf_counter() - began)
+        if rounds:
+            report(times, rounds, device, arguments, time.perf_counter() - began)
     leave()
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """The device and torch's version."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU {platform.processor()}"
+    return {"device": name, "torch": torch.__version__}
 
 
 def report(
@@ -201,8 +239,7 @@ def report(
     ratios = sorted(each["on"] / each["off"] for each in rounds)
     extra = median(each["window_mean"] for each in rounds) - on  # a step, where one in four begins a window
     line = {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU {platform.processor()}",
-        "torch": torch.__version__,
+        **machine(device),
         "model": arguments.model,
         "layers": arguments.layers,
         "tokens": arguments.tokens,

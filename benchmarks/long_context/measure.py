@@ -47,14 +47,14 @@ class JoinedDocuments:
         copies = -(-count * length // len(tokens))
         if copies > COPIES:
             raise ValueError(f"{count} documents of {length:,} tokens from a corpus of {len(tokens):,}")
-        self.tokens = np.tile(tokens, copies)[: count * length].reshape(count, length)
+        self.rows = np.tile(tokens, copies)[: count * length].reshape(count, length)
         self.lengths = np.full(count, length, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self.tokens[index]
+        return self.rows[index]
 
 
 class RepeatedDocuments:

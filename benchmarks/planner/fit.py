@@ -104,7 +104,7 @@ def fitted(runs: list[dict[str, Any]], plans: dict[str, MemoryBreakdown], machin
         slack=SLACK,
         error_bound=LEAST_BOUND,
         error_bound_ranks=SEVERAL_RANKS,
-        source=f"fitted on {len(runs)} runs on one {machine['gpu'].removeprefix('NVIDIA ')} "
+        source=f"fitted on {len(runs)} runs on one {machine['gpu'].removeprefix('NVIDIA ')} or H200 "
         f"(torch {machine['torch']}, DeepSpeed {machine['deepspeed']})",
     )
 

@@ -100,10 +100,12 @@ def main(argv: list[str]) -> int:
     """Runs the verb; returns 0. Mistakes of the user are raised as `UserError`."""
     from medscroll.config.parse import Positional, parse_arguments
 
-    positional = Positional(field="data_dir", many=False, help="folder made by `medscroll prepare`")
+    positional = Positional(
+        field="data_dir", many=False, help="as --data_dir of pretrain: DATA, or MEDICAL,GENERAL=0.15"
+    )
     (arguments,) = parse_arguments(argv, (PackArguments,), verb="pack", positional=positional)
-    store, _ = open_split(arguments.data_dir, arguments.split)
-    figures = [_figures(store, arguments, size) for size in arguments.block_sizes()]
+    sources = open_sources(arguments.data_dir, arguments.split)
+    figures = [_figures(sources, arguments, size) for size in arguments.block_sizes()]
     from medscroll.packing.compare import recommend
 
     advice = recommend(figures)
@@ -115,20 +117,33 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _figures(store: Any, arguments: PackArguments, block_size: int) -> dict[str, Any]:
+def open_sources(data_dir: str, split: str) -> Any:
+    """The folders of `--data_dir` as `pretrain` reads them, several with shares and repeats too.
+
+    Raises:
+        ConfigError: no folder is named, or it cannot be understood.
+        DataError: a folder holds no prepared data, or the split has no documents.
+    """
+    from medscroll.packing.mixture import PreparedSources
+    from medscroll.packing.sources import parse_sources
+
+    folders = parse_sources(data_dir) if data_dir else []
+    if len(folders) <= 1:
+        open_split(str(folders[0].folder) if folders else "", split)
+    prepared = PreparedSources(folders)
+    if split == "validation" and not any(len(store) for _, store in prepared.validation):
+        raise DataError(f"the split {split!r} has no documents", where=data_dir, remedy="choose the other --split")
+    return prepared
+
+
+def _figures(sources: Any, arguments: PackArguments, block_size: int) -> dict[str, Any]:
     from medscroll.packing.compare import outlook
     from medscroll.packing.cost import speed_ratio
-    from medscroll.packing.plan import pack
 
-    plan = pack(
-        store.lengths,
-        block_size=block_size,
-        cuts=store.cuts,
-        bos=store.adds_bos,
-        long_text_threshold=arguments.long_text_threshold,
-        **arguments.settings(),
-    )
-    return outlook(plan, linear_cost=12.0 * arguments.hidden_size * speed_ratio())
+    read = sources.training if arguments.split == "train" else sources.held_out
+    threshold = arguments.long_text_threshold
+    mixture = read(keep=False, block_size=block_size, long_text_threshold=threshold, **arguments.settings())
+    return {"read": mixture.lines} | outlook(mixture.plan, linear_cost=12.0 * arguments.hidden_size * speed_ratio())
 
 
 def _percent(share: float) -> str:
@@ -200,6 +215,8 @@ def _print_table(figures: list[dict[str, Any]], advice: dict[str, Any], argument
     if not console.is_terminal:  # a pipe has no width: nothing is cut off there
         console = Console(width=40 + 30 * len(figures))
     console.print(table)
+    for line in first["read"]:
+        print(line)
     if len(figures) > 1:
         print(
             f"Recommended of these: --block_size {advice['block_size']}: {advice['reason']}.\n"

@@ -110,6 +110,8 @@ def _chinese(folded: str) -> Iterator[Span]:
     ):
         for match in pattern.finditer(folded):
             stop = _value_end(folded, match.end())
+            if match[0].isascii() and folded[match.end() : stop].isascii():
+                continue  # `Address: 12 High Street` in a Chinese record: the English rules see where it ends
             if stop and _is_place(folded[match.end() : stop], rule):
                 yield Span(match.end(), stop, kind, rule)
     for match in _STRUCTURE.finditer(folded):

@@ -17,6 +17,7 @@ import zstandard
 
 from medscroll.corpus.document import json_line
 from medscroll.corpus.files import atomic_file, private_open
+from medscroll.corpus.grouping_reader import FAILED
 from medscroll.corpus.options import ReadOptions
 from medscroll.corpus.pipeline import digest
 from medscroll.corpus.processes import run_parallel
@@ -54,7 +55,7 @@ def group_sources(
         )  # fmt: skip
     size = sum(file.size * (_PARQUET if file.format == "parquet" else _EXPANSION[file.compression]) for file in records)
     buckets = max(1, min(4096, size // BUCKET_BYTES))
-    fingerprint = digest(json.dumps([[(f.id, f.digest) for f in records], repr(options), buckets, 2]))
+    fingerprint = digest(json.dumps([[(f.id, f.digest) for f in records], repr(options), buckets, 3]))
     marker = folder / "done.json"
     try:
         done = json.loads(marker.read_bytes()) == fingerprint
@@ -109,7 +110,7 @@ def _spill(number: int, part: Part, options: ReadOptions, folder: Path, buckets:
 
 
 def _rows(part: Part, options: ReadOptions) -> Iterator[tuple[int, str]]:
-    """(hash of the group, the row as a line); what has no group or is broken becomes a row that says so."""
+    """(hash of the group, its key and the row as a line); what has no group or is broken becomes a row that says so."""
     checked = False
     try:
         for row in read_rows(part, options, lambda count: None):
@@ -125,8 +126,7 @@ def _rows(part: Part, options: ReadOptions) -> Iterator[tuple[int, str]]:
                     raise
                 yield 0, _failure(part, row.number, error, "broken_record")
                 continue
-            line = {"key": key, "file": part.file.id, "number": row.number, "values": row.values}
-            yield int(key[:12], 16), json_line({**line, "left_out": row.left_out})
+            yield int(key[:12], 16), f"{key} {json_line({'values': row.values, 'left_out': row.left_out})}"
     except DataError as error:
         if not options.tolerant or error.reason == "no_such_field":
             raise
@@ -136,4 +136,4 @@ def _rows(part: Part, options: ReadOptions) -> Iterator[tuple[int, str]]:
 def _failure(part: Part, number: int, error: DataError, reason: str) -> str:
     name = f"{part.file.id}#{number}" if number else part.file.id
     detail = failure_detail(error, part.file.path)
-    return json_line({"failed": name, "reason": error.reason or reason, "detail": detail})
+    return f"{FAILED} {json_line({'failed': name, 'reason': error.reason or reason, 'detail': detail})}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medscroll.corpus.record import MAX_DOCUMENT_BYTES, OnBytes, Record
 from medscroll.corpus.shards import Part
 from medscroll.errors import DataError
 
+FAILED = "-" * 32  # in the place of the key of a row that has none
 _DATE = re.compile(
     r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?(?:[ T]+(\d{1,2})[:：时](\d{1,2})分?(?:[:：]?(\d{1,2})秒?)?)?"
 )
@@ -29,7 +30,7 @@ _DATE = re.compile(
 def read_bucket(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator[Record]:
     """The documents of one bucket, by key; their rows ordered by the fields of `order_by`, then as they came."""
     folder, bucket = Path(part.file.path), str(int(part.file.id.rpartition("-")[2]))
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[str, list[bytes]] = defaultdict(list)
     sizes: dict[str, int] = defaultdict(int)
     number = 0
     for directory in sorted(folder.glob("[0-9]*.json")):
@@ -39,16 +40,17 @@ def read_bucket(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator
                 lines = zstandard.ZstdDecompressor().decompressobj().decompress(rows.read(length))
                 on_bytes(length)
                 for line in lines.split(b"\n"):
-                    row = json.loads(line) if line else {}
-                    if "failed" in row:
+                    key = line[:32].decode("ascii")
+                    if key == FAILED:
+                        row = json.loads(line[33:])
                         number += 1
                         yield Record(number, reason=row["reason"], detail=row["detail"], id=row["failed"])
-                    elif row:
-                        sizes[row["key"]] += len(line)
-                        if sizes[row["key"]] > MAX_DOCUMENT_BYTES:  # named below; its rows are let go
-                            groups[row["key"]] = []
+                    elif key:
+                        sizes[key] += len(line)
+                        if sizes[key] > MAX_DOCUMENT_BYTES:  # named below; its rows are let go
+                            groups[key] = []
                         else:
-                            groups[row["key"]].append(row)
+                            groups[key].append(line[33:])
     for key in sorted(groups):
         number += 1
         if sizes[key] > MAX_DOCUMENT_BYTES:
@@ -56,9 +58,9 @@ def read_bucket(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterator
             yield Record(number, reason="too_large", detail=detail, id=f"group/{key[:16]}")
             continue
         try:
-            yield _document(number, key, groups[key], options)
+            yield _document(number, key, [json.loads(line) for line in groups.pop(key)], options)
         except DataError as error:
-            if not options.tolerant or error.reason == "no_such_field":
+            if not options.tolerant:
                 raise
             yield Record(number, reason=error.reason or "broken_record", detail=error.what, id=f"group/{key[:16]}")
 
@@ -71,22 +73,34 @@ def _document(number: int, key: str, rows: list[dict[str, Any]], options: ReadOp
             "the rows of one group have different values of --split_by", where,
             "split by a field that --group_by names", reason="split_inside_group",
         )  # fmt: skip
-    records = [make_record(Row(0, row["values"], where, left_out=row["left_out"]), options) for row in rows]
+    records = [_record(Row(0, row["values"], where, left_out=row["left_out"]), options) for row in rows]
     texts = [record.text for record in records if record.text.strip()]
     constant = {
         name: value for name, value in records[0].metadata.items()
         if name not in options.keys and all(record.metadata.get(name) == value for record in records)
     }  # fmt: skip
     if options.split_by:
-        constant[SPLIT_KEY] = records[0].metadata[SPLIT_KEY]
+        constant[SPLIT_KEY] = key_of(Row(0, rows[0]["values"], where), options.split_by)
     unordered = sum(all(order_key(row["values"].get(name))[0] == 0 for name in options.order_by) for row in rows)
-    counts = {"grouped_rows": len(rows), "rows_without_order": unordered if options.order_by else 0}
+    counts = Counter({"grouped_rows": len(rows), "rows_without_order": unordered if options.order_by else 0})
+    for record in records:
+        counts.update(record.counts)
     reason = "" if texts else "empty"
     metadata = {**constant, "rows": len(rows), "rows_without_text": len(rows) - len(texts)}
     return Record(
         number, "\n\n".join(texts), title=records[0].title, licence=records[0].licence, metadata=metadata,
-        reason=reason, detail="no row of the group has text" if reason else "", id=f"group/{key}", counts=counts,
+        reason=reason, detail="no row of the group has text" if reason else "", id=f"group/{key}", counts=dict(counts),
     )  # fmt: skip
+
+
+def _record(row: Row, options: ReadOptions) -> Record:
+    """The record of a row; one without text where the fields that hold it are left out, as in sparse exports."""
+    try:
+        return make_record(row, options)
+    except DataError as error:
+        if error.reason != "no_such_field":
+            raise
+        return Record(0, metadata={name: value for name, value in row.values.items() if value is not None})
 
 
 def order_key(value: Any) -> tuple[int, float, str]:

@@ -54,3 +54,7 @@ Therapeutic Indications|Special Warnings and Precautions for Use"""
 HEADINGS_ZH = tuple(dict.fromkeys(f"{_RECORDS_ZH} {_PAPERS_ZH} {_LABELS_ZH}".split()))
 HEADINGS_EN = tuple(dict.fromkeys("".join(f"{_RECORDS_EN}|{_PAPERS_EN}|{_LABELS_EN}".split("\n")).split("|")))
 NOTES_ZH = "记录|病程|查房|小结|会诊|讨论|谈话|手术|护理"
+NOTES = frozenset(
+    ("discharge summary", "progress note", "nursing note", "operative note", "consultation note", "admission note",
+     "radiology report", "addendum", "出院小结", *(word for word in HEADINGS_ZH if word.endswith("记录")))
+)  # fmt: skip

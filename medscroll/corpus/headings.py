@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from medscroll.corpus.document import Section
-from medscroll.corpus.heading_words import HEADINGS_EN, HEADINGS_ZH, NOTES_ZH
+from medscroll.corpus.heading_words import HEADINGS_EN, HEADINGS_ZH, NOTES, NOTES_ZH
 
 _NUMERALS = "一二三四五六七八九十"
 _DIGITS = f"{_NUMERALS}百千零〇\\d"
@@ -76,6 +76,15 @@ def find_sections(text: str) -> list[Section]:
     return sections
 
 
+def is_heading(line: str) -> bool:
+    """Whether a line, alone, begins a section by these rules (blanks at its start aside)."""
+    match = _HEAD.match(line)
+    if match is None:
+        return False
+    found = _rule(match["head"])((match["head"] + match["rest"]).rstrip(), match.end() == len(line))
+    return found is not None and found[2] not in ("underline", "capitals", "tight_number")
+
+
 class _Classic:
     """Volumes and chapters of databases of classics: <目录> names a volume before each of its chapters."""
 
@@ -112,9 +121,7 @@ def _headings(text: str, code: list[tuple[int, int]]) -> Iterator[Found]:
             continue
         line = (match["head"] + match["rest"]).rstrip()
         whole = match.end() == len(text) or text[match.end()] == "\n"
-        head = match["head"]
-        rule = _RULES.get(head) or (_numerals if head in _NUMERALS else _latin if head.isascii() else _chinese)
-        found = rule(line, whole)
+        found = _rule(match["head"])(line, whole)
         if found is not None:
             level, title, kind = found
             if kind == "underline":
@@ -129,6 +136,11 @@ def _headings(text: str, code: list[tuple[int, int]]) -> Iterator[Found]:
 
 
 _Rule = Callable[[str, bool], tuple[int, str, str] | None]
+
+
+def _rule(head: str) -> _Rule:
+    """The rule for lines that begin with a character."""
+    return _RULES.get(head) or (_numerals if head in _NUMERALS else _latin if head.isascii() else _chinese)
 
 
 def _hash(line: str, whole: bool) -> tuple[int, str, str] | None:
@@ -195,8 +207,13 @@ def _chinese(line: str, whole: bool) -> tuple[int, str, str] | None:
         if character in "：:∶ \t\u3000":
             word = head[:place]
             colon = line[place:].lstrip(" \t\u3000")[:1]
-            return (2, word, "word") if word in _WORDS_ZH and colon in "：:∶" else None
-    return (2, line, "word") if whole and line in _WORDS_ZH else None
+            return (_word_level(word), word, "word") if word in _WORDS_ZH and colon in "：:∶" else None
+    return (_word_level(line), line, "word") if whole and line in _WORDS_ZH else None
+
+
+def _word_level(word: str) -> int:
+    """1 for the name of a whole note, 2 for a part of one."""
+    return 1 if word in NOTES else 2
 
 
 def _latin_word(line: str, whole: bool) -> tuple[int, str, str] | None:
@@ -204,7 +221,7 @@ def _latin_word(line: str, whole: bool) -> tuple[int, str, str] | None:
     if colon > 0 or (whole and len(line) <= _LONGEST_EN):
         title = (line[:colon] if colon > 0 else line).strip()
         if title[:1].isupper() and " ".join(title.lower().split()) in _WORDS_EN:
-            return 2, title, "word"
+            return _word_level(title.lower()), title, "word"
     return None
 
 

@@ -2,7 +2,7 @@
 
 A citation such as `[12]` or a superscript 12, and a call such as `(Fig. 2)`, are elements (<xref>). Dropping one also
 drops the brackets that hold nothing else. Left-out parts are counted in characters without white space, so that the
-text of an article is: its characters in the file, less what is counted here. Cost: one pass over the tree each.
+text of an article is: its characters in the file, less what is counted here. Cost: a tenth of reading the article.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ _FRONT = frozenset(
      "conference", "counts", "custom-meta-group", "product", "supplement", "alt-title", "pub-history",
      "article-version"}
 )  # fmt: skip
-_HOLD_FRONT = frozenset({"front", "article-meta", "front-stub", "sub-article", "response"})
-_MACHINE = frozenset({"object-id", "alt-text", "long-desc", "annotation", "annotation-xml", "index-term", "target"})
+_HOLD_FRONT = ("{*}front", "{*}article-meta", "{*}front-stub", "{*}sub-article", "{*}response")
+_MACHINE = (
+    "{*}object-id", "{*}alt-text", "{*}long-desc", "{*}annotation", "{*}annotation-xml", "{*}index-term", "{*}target",
+)  # fmt: skip
 
 
 def drop_calls(article: Any, *, citations: bool, figures: bool) -> dict[str, int]:
@@ -70,25 +72,33 @@ def count_left_out(article: Any, *, references: bool) -> dict[str, int]:
     ids), `jats_alternative_characters` (second forms of formulas).
     """
     counts: Counter[str] = Counter()
-    pending = [article]
-    while pending:
-        element = pending.pop()
-        for child in element:
+    for holder in article.iter(*_HOLD_FRONT):
+        for child in holder:
             name = local_name(child)
-            above = local_name(element)
-            in_front = above in _HOLD_FRONT or (above == "title-group" and name == "alt-title")
-            if (name in _FRONT and in_front) or (name in ("fn", "xref") and above == "article-title"):
-                counts["jats_front_matter_characters"] += _size(child)
-            elif name == "ref-list" and not references:
-                counts["jats_reference_characters"] += _size(child)
-            elif name in _MACHINE:
-                counts["jats_machine_characters"] += _size(child)
-            elif name == "tex-math" and above == "alternatives" and element.find("{*}math") is not None:
-                counts["jats_alternative_characters"] += _size(child)
-            elif name:
-                pending.append(child)
+            if name in _FRONT or (name == "title-group" and child.find("{*}alt-title") is not None):
+                left_out = [child] if name in _FRONT else child.findall("{*}alt-title")
+                counts["jats_front_matter_characters"] += sum(map(_size, left_out))
+    for title in article.iterfind("{*}front/{*}article-meta/{*}title-group/{*}article-title"):
+        notes = [mark for mark in title.iter("{*}fn", "{*}xref") if not _is_inside(mark, ("fn", "xref"))]
+        counts["jats_front_matter_characters"] += sum(map(_size, notes))
+    if not references:
+        lists = [element for element in article.iter("{*}ref-list") if not _is_inside(element, ("ref-list",))]
+        counts["jats_reference_characters"] = sum(map(_size, lists))
+    above = tuple(_FRONT) if references else (*_FRONT, "ref-list")
+    for element in article.iter(*_MACHINE):
+        if not _is_inside(element, above):
+            counts["jats_machine_characters"] += _size(element)
+    for formula in article.iter("{*}tex-math"):
+        parent = formula.getparent()
+        second = local_name(parent) == "alternatives" and parent.find("{*}math") is not None
+        if second and not _is_inside(formula, above):
+            counts["jats_alternative_characters"] += _size(formula)
     return {name: number for name, number in counts.items() if number}
 
 
+def _is_inside(element: Any, names: tuple[str, ...]) -> bool:
+    return any(local_name(above) in names for above in element.iterancestors())
+
+
 def _size(element: Any) -> int:
-    return sum(len("".join(part.split())) for part in element.itertext() if isinstance(part, str))
+    return len("".join("".join(map(str, element.itertext())).split()))

@@ -18,6 +18,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 # Bullets and arrows of symbol fonts lie at U+F020..F0FF: some of them stand on good pages too.
 _PRIVATE = re.compile("[\ud800-\udfff\ue000-\uf01f\uf100-\uf8ff\U000f0000-\U0010fffd]")
 _SYMBOL_FONT = re.compile("[\uf020-\uf0ff]")
+# A point that was lost makes 38.5 of 38<?>5: one such place is enough.
+_IN_NUMBER = re.compile("[0-9][\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ue000-\uf8ff][0-9]")
 _SPACES = re.compile(r"\s+")
 _LATIN_RUN = re.compile(r"[A-Za-z]{21,}")
 _LATIN = re.compile(r"[A-Za-z]")
@@ -42,8 +44,8 @@ _NOT_SYMBOL = re.compile(r"[\w.…·・_-]")
 def page_problem(text: str) -> tuple[str, str] | None:
     """Why a page's text cannot be trusted: (stable name, numbers in words without text); None where nothing is seen.
 
-    Names: "cid", "replacement", "private_use", "control", "rare_scripts", "rare_characters", "accents", "letters",
-    "symbols", "no_spaces", "scattered".
+    Names: "cid", "numbers", "replacement", "private_use", "control", "rare_scripts", "rare_characters", "accents",
+    "letters", "symbols", "no_spaces", "scattered".
     """
     dense = _SPACES.sub("", text)
     size = len(dense)
@@ -52,6 +54,9 @@ def page_problem(text: str) -> tuple[str, str] | None:
     cid = len(_CID.findall(dense))
     if cid >= 3:
         return "cid", f"{cid} character numbers without a Unicode form"
+    lost = len(_IN_NUMBER.findall(text))
+    if lost:
+        return "numbers", f"{lost} numbers hold a character without a Unicode form"
     shares = (
         ("replacement", dense.count("\ufffd"), 0.01, 3, "replacement characters"),
         ("private_use", len(_PRIVATE.findall(dense)), 0.02, 3, "private-use characters"),
@@ -60,7 +65,7 @@ def page_problem(text: str) -> tuple[str, str] | None:
     )
     for name, number, share, least, words in shares:
         if number >= least and number > share * size:
-            return name, f"{number} of {size} are {words}"
+            return name, f"{number} of {len(text)} are {words}"
     if size < 50:
         return None
     return _scripts(dense) or _latin(dense) or _shape(text, dense)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import xxhash
 
 from medscroll.corpus.deidentify import find_identifiers, placeholders
 from medscroll.corpus.document import Document
 from medscroll.corpus.options import ReadOptions
-from medscroll.corpus.step import CorpusStep, Step, StepLog, edit_text, run_step
+from medscroll.corpus.step import CorpusStep, Example, Step, StepLog, edit_text, run_step
 
 READ = "read"  # the name under which the ledger counts what comes before the first step
+_CONTEXT = 2_000_000  # characters of a text that are looked at for identifiers in its examples
 SECTIONS = "sections"  # the step that finds headings; without it they are looked for in the text as read
 
 
@@ -76,7 +77,10 @@ class Passage:
         for step in self._steps:
             log = self.logs[step.name]
             self.last = step.name
+            before, known = document.text, len(log.examples)
             result = run_step(step, document, log)
+            if len(log.examples) > known:
+                log.examples[known:] = deidentified(log.examples[known:], before) if self._examples else []
             if result is None:
                 return None, log.reason, log.detail
             document = result
@@ -84,17 +88,30 @@ class Passage:
 
     def examples(self) -> list[dict[str, str]]:
         """The examples of all steps, de-identified whether a step of the chain does that or not."""
-        if not self._examples:
-            return []
-        return [
-            {**asdict(example), "before": _cleaned(example.before), "after": _cleaned(example.after), "step": name}
-            for name, log in self.logs.items()
-            for example in log.examples
-        ]
+        return [{**asdict(example), "step": name} for name, log in self.logs.items() for example in log.examples]
 
 
-def _cleaned(text: str) -> str:
-    spans = find_identifiers(text, dates="year")
+def deidentified(examples: Sequence[Example], text: str) -> list[Example]:
+    """Examples cut out of a text, without what identifies persons in that text or, looked at alone, in them.
+
+    An identifier that the edge of an example cuts off goes too, where three of its characters are left. At most
+    `_CONTEXT` characters of the text are looked at.
+    """
+    whole = text[:_CONTEXT]
+    spans = find_identifiers(whole, dates="year")
+    found = {whole[span.start : span.stop]: f"[{span.kind}]" for span in spans}
+    return [replace(each, before=_cleaned(each.before, found), after=_cleaned(each.after, found)) for each in examples]
+
+
+def _cleaned(text: str, found: dict[str, str]) -> str:
     made = Document("example", text, "example")
-    edit_text(made, placeholders(text, spans))
-    return made.text
+    edit_text(made, placeholders(text, find_identifiers(text, dates="year")))
+    text = made.text
+    for known in sorted(found, key=len, reverse=True):
+        text = text.replace(known, found[known])
+        for length in range(min(len(known), len(text)), 2, -1):
+            if text.startswith(known[-length:]):
+                text = found[known] + text[length:]
+            if text.endswith(known[:length]):
+                text = text[:-length] + found[known]
+    return text

@@ -68,7 +68,7 @@ def read_records(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Iterato
         try:
             if row.error is not None:
                 raise row.error
-            record = row.record or make_record(row, options)
+            record = row.record or make_record(row, options, first=count == 1 and part.first_record == 1)
         except DataError as error:
             # A field that no record has is a mistake of the command, and not of this record.
             of_command = error.reason == "no_such_field" and not good and part.first_record == 1
@@ -155,8 +155,12 @@ def _no_field(what: str, fields: Sequence[str], where: str, remedy: str) -> Data
     return DataError(f"{what}; the fields are: {listed or 'none'}", where, remedy, reason="no_such_field")
 
 
-def make_record(row: Row, options: ReadOptions) -> Record:
+def make_record(row: Row, options: ReadOptions, *, first: bool = False) -> Record:
     """A record of a row: its text by the options, all other plain fields as metadata.
+
+    Args:
+        first: it is the first of its file, which must have all fields of a template; records after it may leave some
+            out, as exports do with empty ones (counted: "template_field_missing").
 
     Raises:
         DataError: no such field, or it is not text.
@@ -171,11 +175,14 @@ def make_record(row: Row, options: ReadOptions) -> Record:
             f"fields are nested more than {_DEEPEST} deep", where, "flatten the record", reason="nested_too_deeply"
         )
     metadata = {key: value for key, value in values.items() if value is not None}
+    counts: dict[str, int] = {}
     if options.text_template is not None:
         used = template_fields(options.text_template)
+        missing = [name for name in used if name not in values]
+        if missing and (first or len(missing) == len(used)):
+            raise _no_field(f"there is no field {missing[0]!r}", list(values), where, "correct --text_template")
+        counts = {"template_field_missing": len(missing)} if missing else {}
         for name in used:
-            if name not in values:
-                raise _no_field(f"there is no field {name!r}", list(values), where, "correct --text_template")
             metadata.pop(name, None)
         text: Any = fill_template(options.text_template, values)
     else:
@@ -191,7 +198,9 @@ def make_record(row: Row, options: ReadOptions) -> Record:
         metadata["columns_left_out"] = row.left_out
     if options.split_by:
         metadata[SPLIT_KEY] = key_of(row, options.split_by)
-    return Record(row.number, text, title=title or None, licence=licence or None, metadata=metadata)
+    return Record(
+        row.number, text, title=title or None, licence=licence or None, metadata=metadata, counts=counts,
+    )  # fmt: skip
 
 
 def _is_too_deep(value: Any) -> bool:

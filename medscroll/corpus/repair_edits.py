@@ -24,7 +24,7 @@ class Changes:
     names: list[str] = field(default_factory=list)
 
     def add(self, name: str, start: int, stop: int, replacement: str = "") -> None:
-        """Characters `start` to `stop` of the text become `replacement`; counted once under `name`."""
+        """Characters `start` to `stop` of the text become `replacement`; counted once under `name`, if it has one."""
         self.edits.append((start, stop, replacement))
         self.names.append(name)
 
@@ -39,11 +39,12 @@ class Changes:
             if before == replacement:
                 continue
             changed.append(edit)
-            log.count(name)
+            if name:
+                log.count(name)
             same = _common(before, replacement)
             removed += len(before) - same
             added += len(replacement) - same
-            if log.wants_example(name):
+            if name and log.wants_example(name):
                 left, right = text[max(0, start - EXAMPLE_ROOM) : start], text[stop : stop + EXAMPLE_ROOM]
                 old, new = before[:_SHOWN], replacement[:_SHOWN]
                 log.example(name, document, f"{left}{old}{right}", f"{left}{new}{right}")

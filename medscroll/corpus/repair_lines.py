@@ -28,7 +28,7 @@ _STARTS_SOMETHING = re.compile(
 _LABEL = re.compile(
     rf"[ \t]*(?:[{_CAPITALS}][A-Za-z/&'’()\-]*(?:[ ][A-Za-z/&'’()\-]+){{0,5}}|[\u3400-\u9fff]{{1,10}})[ ]?[:：]"
 )
-_ROW = re.compile(r"[^\s.!?] {2,}\S|\S[ ]—[ ][^:]+: ")
+_ROW = re.compile(r"[^\s.!?:;,] {2,}\S|\S[ ]—[ ][^:]+: ")
 _DOSES = re.compile(r"[\u3400-\u9fff□）][)）][ ]\S|[)）][ ][\u3400-\u9fff□]")
 _HAN_BLANKS = re.compile(r"(?<=[\u3400-\u9fff□]) (?=[\u3400-\u9fff□])")
 _NUMBERY = re.compile(r"\d")

@@ -94,7 +94,9 @@ class PageLines:
                     if any(place < line.start for place in gone) or number:
                         changes.add("page_break", 0, line.start)
                 elif before[0] != number or _between(gone, before[1], line):
-                    changes.add("page_break", before[1].stop, line.start, _separator(before[1].text, line.text))
+                    # put in first, taken out then: a section that begins at the top of the page stays at its heading
+                    changes.add("", before[1].stop, before[1].stop, _separator(before[1].text, line.text))
+                    changes.add("page_break", before[1].stop, line.start)
                 before = number, line
         end = before[1].stop if before else 0
         if any(place >= end for place in gone) or "\f" in text[end:]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from medscroll.corpus.configuration import config_fingerprint
 from medscroll.corpus.document import Document
+from medscroll.corpus.headings import is_heading
 from medscroll.corpus.repair_edits import Changes
 from medscroll.corpus.repair_lines import Lines, is_label, split_lines, starts_something
 from medscroll.corpus.step import StepLog
@@ -125,7 +126,7 @@ def _may_follow(lines: Lines, index: int) -> bool:
         return False
     return not (
         lines.is_listing(index) or lines.is_listing(index + 1) or starts_something(right)
-        or left.lstrip()[0] in "#<\\|>" or left.lstrip()[:3] in ("```", "~~~")
+        or is_heading(right) or left.lstrip()[0] in "#<\\|>" or left.lstrip()[:3] in ("```", "~~~")
     )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def _joins_zh(lines: Lines) -> list[int]:
         ends = left.rstrip(_CLOSERS.replace("\\", ""))[-1:] in _STOPS
         goes_on = not ends or (left[-1] not in "：:" and lines.widths[index + 1] >= lines.usual[index])
         prose = _PROSE.search(left) or _PROSE.search(right) or " " not in left
-        if full and goes_on and prose and not indented and (ends or not is_label(right)):
+        if full and goes_on and prose and not indented and not (ends and is_label(right)):
             found.append(index)
     return found
 

@@ -30,7 +30,9 @@ class Cell:
 
 def span(value: str | None) -> int:
     """The value of a `colspan` or `rowspan` attribute; 1 where it is none."""
-    text = (value or "1").strip()
+    if value is None or value == "1":
+        return 1
+    text = value.strip()
     return min(MOST_SPAN, max(1, int(text))) if text.isascii() and text.isdigit() and len(text) < 6 else 1
 
 

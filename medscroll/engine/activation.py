@@ -7,6 +7,7 @@ before the model is built. Cost: on a GPU a few seconds, for the model's class i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -72,8 +73,15 @@ def estimate(setup: TrainingSetup, level: Level) -> Estimate:
     memory = memory_of(asked)
     states = memory.weights + memory.optimizer_states + memory.gradients + memory.cuda_context
     spare = memory.most(error_bound(asked)) - memory.total
-    working = memory.total - states - memory.activations
+    slack = 0 if grows_in_place() else memory.allocator_slack
+    working = memory.allocated + memory.cuda_context + slack - states - memory.activations
     return Estimate(states, memory.activations, working, stored_inputs(asked), spare)
+
+
+def grows_in_place() -> bool:
+    """Whether torch's allocator has expandable segments, with which it can use nearly all of a full GPU."""
+    settings = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "") + os.environ.get("PYTORCH_ALLOC_CONF", "")
+    return "expandable_segments:True" in settings
 
 
 def choose_level(args: TrainingArguments, setup: TrainingSetup, room: Room) -> tuple[Level, Choice]:

@@ -101,7 +101,11 @@ class RunPlan:
 
     def _change(self) -> str:
         assert self.candidate is not None
-        return self.candidate.remedy or self.smallest_change() or "more GPUs, or a smaller --block_size"
+        try:
+            change = self.candidate.remedy or self.smallest_change()
+        except Exception:  # the run has ended already: its reason must not be hidden by another
+            change = ""
+        return change or "more GPUs, or a smaller --block_size"
 
     @contextlib.contextmanager
     def explains_out_of_memory(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ logits are made once and reduced in the same portions. The weights are those of 
 output layer's call, adapters apply).
 
 Cost: 2,048 x vocabulary logits in the model's dtype and in float32 (1.3 GB at 102,400 entries), whatever the row's
-length; whole logits of a row of 131,072 would take 40 GB at 64,000.
+length; whole logits of a row of 131,072 would take 50 GB at 64,000.
 """
 
 from __future__ import annotations

@@ -79,22 +79,20 @@ class Watchman(threading.Thread):
         self.beat()
         while not self._done.wait(TICK):
             try:
-                self.beat()
-                self.each_tick()
-                self.look_for_stall()
-                if self.rank == 0 and self.world_size > 1:
-                    self.compare()
+                for action in (self.beat, self.each_tick, self.look_for_stall, self.compare):
+                    if not self._done.is_set():
+                        action()
             except Exception as error:
                 if not self._failed:  # the monitor never ends a run
                     self._failed = True
                     print(f"NOTE: the monitor of rank {self.rank} met {type(error).__name__}: {error}", file=sys.stderr)
 
     def finish(self, status: str) -> None:
-        """Say farewell and end the thread."""
+        """Say farewell and end the thread: at the interpreter's end it must not be inside torch."""
         self.status = status
         self._done.set()
         if self.is_alive() and threading.current_thread() is not self:
-            self.join(TICK * 3)
+            self.join(TICK * 10)
         self.beat()
         self._file.close()
 
@@ -206,7 +204,9 @@ class Watchman(threading.Thread):
     # Stragglers
 
     def compare(self) -> None:
-        """Name ranks that were slow in two comparisons in a row, once while they are."""
+        """Name ranks that were slow in two comparisons in a row, once while they are; rank 0 does so for all."""
+        if self.rank > 0 or self.world_size == 1:
+            return
         beats = read_heartbeats(self.run_folder, range(self.world_size))
         contents = {rank: beat.content for rank, beat in beats.items()}
         ready = [content for content in contents.values() if (content.get("measured") or 0) >= FEWEST_STEPS]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medscroll.errors import ConfigError, EnvironmentError_
+from medscroll.model.borders import is_hybrid
 from medscroll.model.kernels import PER_DOCUMENT, VARLEN, register
 
 if TYPE_CHECKING:
@@ -154,15 +155,19 @@ def _explain(requested: str, proof: str, passed_over: list[str]) -> str:
 
 
 def _refuse(requested: str, config: PretrainedConfig, passed_over: list[str]) -> None:
+    remedy = None
+    if any("flash-linear-attention" in reason or "causal_conv1d" in reason for reason in passed_over):
+        remedy = "its linear attention needs: pip install flash-linear-attention causal-conv1d (GPU)"
+    elif is_hybrid(config):
+        remedy = "its layers carry a state along the row, across documents; no attention backend changes that"
     if requested != "auto":
         raise ConfigError(
-            f"attention backend {passed_over[0]}",
+            f"a {config.model_type} model cannot train with attention backend {passed_over[0]}",
             where=f"--attn_backend {requested}",
-            remedy="--attn_backend auto takes the best one that passes",
+            remedy=remedy or "--attn_backend auto takes the best one that passes",
         )
-    hybrid = any("linear" in kind for kind in getattr(config.get_text_config(), "layer_types", None) or [])
     raise EnvironmentError_(
         f"no attention backend keeps packed documents apart for a {config.model_type} model:\n  "
         + "\n  ".join(passed_over),
-        remedy="hybrid models need: pip install flash-linear-attention causal-conv1d (GPU)" if hybrid else None,
+        remedy=remedy,
     )

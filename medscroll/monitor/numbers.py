@@ -74,7 +74,13 @@ _GROUP_NAMES = {group: {name: f"{group}/{name}" for name in names} for group, na
 
 def number(value: Any) -> float | None:
     """`value` as a float; None where it is no number. NaN and infinity pass."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    kind = type(value)
+    if kind is float:
+        found: float = value
+        return found
+    if kind is int:
+        return float(value)
+    return float(value) if isinstance(value, int | float) and kind is not bool else None
 
 
 def finite(value: Any) -> float | None:
@@ -101,10 +107,11 @@ def numbers(event: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _take(values: Any, names: Mapping[str, str], found: dict[str, float]) -> None:
-    if isinstance(values, Mapping):
+    if isinstance(values, dict):
         for key, value in values.items():
-            if key in names and (held := number(value)) is not None:
-                found[names[key]] = held
+            name = names.get(key)
+            if name is not None and (held := number(value)) is not None:
+                found[name] = held
 
 
 def communication_numbers(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -127,10 +127,10 @@ class RankReader:
         self.tail.offset = at
 
     def catch_up(self, seconds: float) -> bool:
-        """Go on reading the file from its start for about `seconds`; True when nothing is left."""
+        """Go on reading the file from its start for about `seconds` of processor time; True when nothing is left."""
         if self._behind is None:
             return True
-        deadline = time.perf_counter() + seconds
+        deadline = time.thread_time() + seconds
         samples = max(2, -(-POINTS * CHUNK // max(self.tail.size, 1)))
         while self._rest.offset < self.tail.offset:
             left = self.tail.offset - self._rest.offset
@@ -143,7 +143,7 @@ class RankReader:
                     self._behind.feed_some(lines, samples)
             if self._rest.offset == before:
                 break
-            if time.perf_counter() > deadline and self._rest.offset < self.tail.offset:
+            if time.thread_time() > deadline and self._rest.offset < self.tail.offset:
                 return False
         if self._rest.offset >= self.tail.offset:
             self.tail.offset, self.tail.skipped = self._rest.offset, self._rest.skipped

@@ -24,7 +24,7 @@ def array_hash(values: np.ndarray) -> str:
     raw = values.reshape(-1).view(np.uint8)
     state = xxhash.xxh3_64()
     for at in range(0, len(raw), _AT_ONCE):
-        state.update(np.ascontiguousarray(raw[at : at + _AT_ONCE]))
+        state.update(np.ascontiguousarray(raw[at : at + _AT_ONCE]).data)
     return state.hexdigest()
 
 
@@ -88,7 +88,7 @@ class CheckedBytes:
         """The first byte of a run that is not as it was written, among the bytes first..last-1; None: all are."""
         run, end = first // RUN, (last - 1) // RUN + 1
         while (run := self._seen.find(0, run, end)) >= 0:
-            found = xxhash.xxh3_64_intdigest(np.ascontiguousarray(self._raw[run * RUN : (run + 1) * RUN]))
+            found = xxhash.xxh3_64_intdigest(self._raw[run * RUN : (run + 1) * RUN].data)
             if found != int(self._hashes[run]):
                 return run * RUN
             self._seen[run] = 1

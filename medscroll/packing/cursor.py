@@ -54,8 +54,8 @@ class Cursor:
         """
         steps_per_epoch = max(1, -(-num_blocks // global_batch))
         epoch, inside = divmod(step, steps_per_epoch)
-        place = {"epoch": epoch, "blocks_consumed": min(inside * global_batch, num_blocks)}
-        return cls(num_blocks=num_blocks, global_batch=global_batch, **place, **order)
+        order |= {"epoch": epoch, "blocks_consumed": min(inside * global_batch, num_blocks)}
+        return cls(num_blocks=num_blocks, global_batch=global_batch, **order)
 
     def to_json(self) -> dict[str, Any]:
         """All fields."""

@@ -48,8 +48,8 @@ class _Pass:
 
     @classmethod
     def empty(cls, plan: PackPlan) -> _Pass:
-        parts = len(plan.part_starts) - 1
-        return cls(np.zeros(plan.num_blocks, bool), *(np.zeros(parts, np.int64) for _ in _OF_PARTS))
+        one, two, three = (np.zeros(len(plan.part_starts) - 1, np.int64) for _ in _OF_PARTS)
+        return cls(np.zeros(plan.num_blocks, bool), one, two, three)
 
     def add(self, other: _Pass, plan: PackPlan) -> None:
         for name in (*_OF_PARTS, *_COUNTERS):
@@ -82,11 +82,12 @@ class _Pass:
     @classmethod
     def from_json(cls, data: dict[str, Any], plan: PackPlan) -> _Pass:
         raw = np.frombuffer(zlib.decompress(base64.b64decode(data["consumed"])), np.uint8)
-        parts = [np.asarray(data[name], np.int64).reshape(len(plan.part_starts) - 1) for name in _OF_PARTS]
+        columns = {name: np.asarray(data[name], np.int64).reshape(len(plan.part_starts) - 1) for name in _OF_PARTS}
         if len(raw) != -(-plan.num_blocks // 8):
             raise ValueError("another number of blocks")
         consumed = np.unpackbits(raw, count=plan.num_blocks).astype(bool)
-        return cls(consumed, *parts, **{name: int(data[name]) for name in _COUNTERS})
+        values: dict[str, Any] = {**columns, **{name: int(data[name]) for name in _COUNTERS}}
+        return cls(consumed, **values)
 
 
 class ConsumptionLedger:

@@ -25,7 +25,7 @@ from medscroll.errors import ConfigError, DataError, UserError
 from medscroll.packing.cuts import Cuts
 from medscroll.packing.job import open_store, read_manifest
 from medscroll.packing.order import seeded_permutation
-from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack
+from medscroll.packing.plan import PackPlan, PlanPart, load_or_pack, pack
 from medscroll.packing.sources import FLAG, Source, passes
 from medscroll.packing.store import TokenStore
 
@@ -169,10 +169,11 @@ class PreparedSources:
             for name in old
         ]
 
-    def training(self, **settings: Any) -> Mixture:
+    def training(self, *, keep: bool = True, **settings: Any) -> Mixture:
         """The training documents of one epoch and their plan.
 
         Args:
+            keep: find plans in the folders, and keep new ones there.
             settings: as for `pack`, without `cuts` and `bos`.
         """
         stores = self.train
@@ -184,17 +185,21 @@ class PreparedSources:
             chosen = _choice(store, times - whole, whole, int(settings.get("seed", 0)))
             if len(chosen):
                 parts.append((source, store, whole, chosen))
+        counts = dict.fromkeys((source.name for source in self.sources), 0)
+        for source, store, _, documents in parts:
+            counts[source.name] += int(store.lengths[slice(None) if documents is None else documents].sum())
+        total = max(1, sum(counts.values()))
         lines = [
-            f"{source.name}: {times:.4g} passes an epoch, {times * store.num_tokens:,.0f} of {store.num_tokens:,} "
-            "tokens"
+            f"{source.name}: {times:.4g} passes an epoch, {counts[source.name]:,} tokens "
+            f"({counts[source.name] / total:.1%} of the epoch), from a store of {store.num_tokens:,}"
             for source, store, times in zip(self.sources, stores, read, strict=True)
         ]
-        return _mix(parts, lines if read != [1.0] else [], settings)
+        return _mix(parts, lines if read != [1.0] else [], settings, keep)
 
-    def held_out(self, **settings: Any) -> Mixture | None:
+    def held_out(self, *, keep: bool = True, **settings: Any) -> Mixture | None:
         """The validation documents of all folders, each read once, and their plan; None where there are none."""
         parts = [(source, store, 0, None) for source, store in self.validation if len(store)]
-        return _mix(parts, [], settings) if parts else None
+        return _mix(parts, [], settings, keep) if parts else None
 
 
 def _of_one_tokenizer(sources: Sequence[Source], manifests: Sequence[dict[str, Any]]) -> list[UserError]:
@@ -211,23 +216,42 @@ def _of_one_tokenizer(sources: Sequence[Source], manifests: Sequence[dict[str, A
 
 
 def _choice(store: TokenStore, share: float, number: int, seed: int) -> np.ndarray:
-    """Documents that together come closest to a share of a store's tokens, a seeded choice, ascending, int64 [n]."""
+    """Documents that together make up a share of a store's tokens, a seeded choice, ascending, int64 [n].
+
+    They are taken in drawn order; one that would go beyond the share is passed over, and at the end the first of the
+    others that brings the sum nearer is added. So the sum is off by less than the shortest document
+    that is left out.
+    """
     target = share * store.num_tokens
     order = seeded_permutation(len(store), "mixture", seed, number)
-    running = np.cumsum(store.lengths[order])
-    count = int(np.searchsorted(running, target, "right"))
-    if count < len(order) and running[count] - target < target - (running[count - 1] if count else 0):
-        count += 1
-    return np.sort(order[:count]) if target >= 1 else np.empty(0, np.int64)
+    lengths = store.lengths[order]
+    taken, left, at = np.zeros(len(order), bool), target, 0
+    while left >= 1 and at < len(order):
+        running = np.cumsum(lengths[at:])
+        count = int(np.searchsorted(running, left, "right"))  # the longest run that fits
+        taken[at : at + count] = True
+        left -= float(running[count - 1]) if count else 0.0
+        fitting = np.flatnonzero(lengths[at + count :] <= left)
+        at = at + count + int(fitting[0]) if len(fitting) else len(order)
+    nearer = np.flatnonzero(~taken & (lengths < 2 * left))
+    taken[nearer[:1]] = True
+    return np.sort(order[taken])
 
 
 def _mix(
-    parts: Sequence[tuple[Source, TokenStore, int, np.ndarray | None]], lines: list[str], settings: dict[str, Any]
+    parts: Sequence[tuple[Source, TokenStore, int, np.ndarray | None]],
+    lines: list[str],
+    settings: dict[str, Any],
+    keep: bool,
 ) -> Mixture:
     plans: list[PackPlan] = []
     for source, store, number, documents in parts:
         seeded = settings | {"seed": int(settings.get("seed", 0)) + _PASS_SEEDS * number}
-        plans.append(load_or_pack(DocumentView([(store, documents)]), source.folder / "plans", **seeded))
+        view = DocumentView([(store, documents)])
+        if keep:
+            plans.append(load_or_pack(view, source.folder / "plans", **seeded))
+        else:
+            plans.append(pack(view.lengths, cuts=view.cuts, bos=view.adds_bos, **seeded))
     of_part = [
         PlanPart(source.name, number, store.num_tokens, plan)
         for (source, store, number, _), plan in zip(parts, plans, strict=True)
@@ -254,7 +278,7 @@ def join(parts: Sequence[PlanPart]) -> PackPlan:
         """The part with its columns as views of the joined ones, so that they are held once."""
         rows = {name: slice(int(pieces[at]), int(pieces[at + 1])) for name in columns}
         rows["document_lengths"] = slice(int(documents[at]), int(documents[at + 1]))
-        views = {name: column[rows[name]] for name, column in columns.items()}
+        views: dict[str, Any] = {name: column[rows[name]] for name, column in columns.items()}
         return dataclasses.replace(parts[at], plan=dataclasses.replace(plans[at], **views))
 
     return PackPlan(

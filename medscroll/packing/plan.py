@@ -31,6 +31,7 @@ from medscroll.packing.order import seeded_permutation
 from medscroll.packing.policy import FORMAT_VERSION, PackPolicy
 
 WINDOW_DOCUMENTS = 1 << 16
+DAMAGED_PLAN: tuple[type[Exception], ...] = (*DAMAGE, UserError)
 _ARRAYS = {"document_lengths": "<i4", "block_offsets": "<i8", "document": "<i8", "start": "<i4", "stop": "<i4"} | {
     "context": "<i4",
     "level": "u1",
@@ -41,8 +42,11 @@ class StoreLike(Protocol):
     """What a plan needs of a token store."""
 
     lengths: np.ndarray
-    cuts: Any
     adds_bos: bool
+
+    @property
+    def cuts(self) -> Any:
+        """Where its documents may be divided."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -210,7 +214,7 @@ class PackPlan:
             policy = PackPolicy(**meta["policy"]) if version == FORMAT_VERSION else None
         except FileNotFoundError:
             raise DataError("there is no pack plan", where=str(path)) from None
-        except (*DAMAGE, UserError):
+        except DAMAGED_PLAN:
             raise DataError("the pack plan is damaged", where=str(path), remedy=remedy) from None
         if policy is None:
             raise DataError(f"the pack plan has format {version}, this is {FORMAT_VERSION}", str(path), remedy)

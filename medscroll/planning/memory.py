@@ -95,6 +95,7 @@ def step_shape(setup: TrainingSetup) -> Any:
         liger=setup.liger,
         fused_loss=setup.fused_loss,
         accumulators=ACCUMULATORS.get(setup.attn_backend, "grouped"),
+        autocast=setup.engine != "deepspeed",
     )
 
 

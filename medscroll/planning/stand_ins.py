@@ -54,7 +54,7 @@ def _differentiate(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[Any, ...]:
         buffers.append(torch.empty_like(query, dtype=torch.float32))
     if grouped and ctx.accumulators == "grouped":
         buffers += [torch.empty_like(key, dtype=torch.float32), torch.empty_like(value, dtype=torch.float32)]
-    if grouped and ctx.accumulators == "expanded":  # one gradient a query head, summed over the group afterwards
+    if grouped and ctx.accumulators == "expanded":  # summed over the group afterwards
         buffers += [torch.empty_like(query), torch.empty_like(query)]
     grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None
     if meter:
@@ -72,12 +72,13 @@ _OPERATOR: Any = torch.library.custom_op(
 _OPERATOR.register_fake(_attend)
 _OPERATOR.register_autograd(_differentiate, setup_context=_keep_for_backward)
 # What a backend's backward pass allocates beside the gradients: flash-attn-4 float32 sums of all three where key heads
-# are shared; FlashAttention 2 (torch's varlen_attn) a float32 sum of queries and gradients a query head
+# are shared; FlashAttention 2 a float32 sum of queries and gradients a query head. Before torch had `enable_gqa` in
+# varlen_attn, `medscroll.model.kernels` repeats keys and values, which are then kept so.
 ACCUMULATORS = {
     "flash_attention_4": "grouped",
     "flash_attention_3": "grouped",
     "flash_attention_2": "expanded",
-    "varlen": "expanded",
+    "varlen": "repeated",
     "per_document": "queries",
 }
 
@@ -91,6 +92,9 @@ def attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if value.dtype != query.dtype:
         value = value.to(query.dtype)
+    if accumulators == "repeated" and query.shape[1] != key.shape[1]:
+        times = query.shape[1] // key.shape[1]
+        key, value = (part.repeat_interleave(times, dim=1) for part in (key, value))
     return _OPERATOR(query, key, value, accumulators)[0], None
 
 
@@ -199,7 +203,7 @@ def use_liger(model: nn.Module, *, fused_loss: bool, compute: torch.dtype) -> li
         if name.endswith("RMSNorm") and isinstance(getattr(module, "weight", None), torch.Tensor):
             module.forward = types.MethodType(lambda self, x: _RmsNorm.apply(x, self.weight), module)
             replaced.add("RMSNorm")
-        elif all(hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+        elif all(hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj")):
             module.forward = types.MethodType(
                 lambda self, x: self.down_proj(_SiluMul.apply(self.gate_proj(x), self.up_proj(x))), module
             )

@@ -27,6 +27,7 @@ from medscroll.model.recompute import keep_policy, layers_of
 from medscroll.model.tiled_mlp import tile_mlps
 from medscroll.planning import stand_ins
 from medscroll.planning.live_bytes import LiveBytes, RegionPeak
+from medscroll.planning.unpatched import without_liger
 
 REGIONS = ("forward", "loss", "backward last", "backward first", "backward end")
 
@@ -45,6 +46,7 @@ class StepShape:
         quantized: whether frozen linear layers are unpacked for each product.
         liger, fused_loss: Liger's norm and MLP; the loss in chunks without logits.
         tiled: whether MLPs work on a tile of tokens at a time.
+        autocast: whether the engine computes under autocast where dtypes differ: the Trainer does, DeepSpeed does not.
         accumulators: what attention's backward pass allocates in float32: see
             `stand_ins.ACCUMULATORS`.
     """
@@ -62,10 +64,13 @@ class StepShape:
     fused_loss: bool = True
     accumulators: str = "grouped"
     tiled: bool = False
+    autocast: bool = True
 
     @property
     def autocasts(self) -> bool:
-        """Whether products see other dtypes than the weights have."""
+        """Whether products see other dtypes than the weights have; DeepSpeed never does that."""
+        if not self.autocast:
+            return False
         mixed = self.weight_dtype != self.compute_dtype
         return mixed or (self.lora_rank > 0 and self.lora_dtype != self.compute_dtype)
 
@@ -178,6 +183,7 @@ def build_on_meta(shape: StepShape, layers: int | None = None) -> nn.Module:
         model: Any = AutoModelForCausalLM.from_config(
             config, dtype=shape.weight_dtype, attn_implementation=stand_ins.ATTENTION
         )
+    without_liger(model)
     model.config.use_cache = False
     model.train()
     for module in model.modules():

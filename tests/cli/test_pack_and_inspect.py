@@ -59,6 +59,18 @@ def test_pack_compares_block_sizes(data_dir: Path, capsys: pytest.CaptureFixture
     assert "\x1b" not in table
 
 
+def test_pack_takes_what_data_dir_of_pretrain_takes(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plans = sorted((data_dir / "plans").glob("*"))
+    tokens = []
+    for words in (str(data_dir), f"{data_dir}*2"):
+        assert pack_verb.main([words, "--block_size", "256", "--json"]) == 0
+        (figures,) = json.loads(capsys.readouterr().out)["plans"]
+        tokens.append(figures["tokens"])
+    assert tokens[1] == 2 * tokens[0] > 0
+    assert "2 passes" in figures["read"][0]
+    assert sorted((data_dir / "plans").glob("*")) == plans
+
+
 def test_inspect_lists_and_shows(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [str(data_dir), "--block_size", "256"]
     assert inspect_verb.main(options) == 0
@@ -107,6 +119,7 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
         (["pack", "DATA", "--block_size", "4096,x"], "--block_size"),
         (["pack", "DATA", "--split", "validation"], "no documents"),
         (["pack", "/nowhere"], "no finished prepared data"),
+        (["pack", "/nowhere,DATA=2"], "leave nothing"),
         (["pack", "DATA", "--block_size", "64", "--overlong", "error"], "1 of 4 documents are longer"),
         (["inspect", "DATA", "--block", "9999"], "there is no block 9999"),
         (["inspect", "DATA", "--blok", "1"], "block"),

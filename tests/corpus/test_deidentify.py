@@ -231,3 +231,10 @@ def test_real_classics_are_left_alone(shared_dir: Path) -> None:
         found += len(find_identifiers(text))
     assert characters > 500_000
     assert found <= 2
+
+
+def test_an_english_address_in_a_chinese_record_goes_whole() -> None:
+    text = "患者因咳嗽入院。\nAddress: 1006 N. Washington Road, BP 135/85. Address: New Haven, CT 11404-3034. Cough.\n"
+    once = cleaned(text)
+    assert once == "患者因咳嗽入院。\nAddress: [ADDRESS1], BP 135/85. Address: [ADDRESS2]. Cough.\n"
+    assert cleaned(once) == once

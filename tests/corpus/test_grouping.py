@@ -212,3 +212,25 @@ def test_a_line_that_is_too_long_is_named_and_the_rest_read(tmp_path: Path, monk
     summary = write_documents([tmp_path / "a.jsonl"], tmp_path / "out", pipeline=Pipeline(ReadOptions(tolerant=True)))
     assert [document.text for document in documents_of(tmp_path / "out")] == ["one", "two"]
     assert summary.rejects == {"too_large": 2}
+
+
+def test_a_sparse_row_of_a_group_has_no_text_and_loses_nothing_else(tmp_path: Path) -> None:
+    first = {"patient": "a", "admission": 1, "kind": "k", "time": 1, "note": "one"}
+    (tmp_path / "a.jsonl").write_bytes(encode([first, {"patient": "a", "admission": 1, "time": 2}], "jsonl"))
+    write_documents([tmp_path / "a.jsonl"], tmp_path / "out", pipeline=Pipeline(OPTIONS))
+    (document,) = documents_of(tmp_path / "out")
+    assert document.text == "k：one"
+    assert (document.metadata["rows"], document.metadata["rows_without_text"]) == (2, 1)
+
+
+def test_records_may_leave_out_empty_fields_of_a_template(tmp_path: Path) -> None:
+    options = ReadOptions(text_template="{title}\n{note}", tolerant=True)
+    rows = [{"title": "T", "note": "one"}, {"note": "two"}, {"other": "three"}]
+    (tmp_path / "a.jsonl").write_bytes(encode(rows, "jsonl"))
+    summary = write_documents([tmp_path / "a.jsonl"], tmp_path / "out", pipeline=Pipeline(options))
+    assert [document.text for document in documents_of(tmp_path / "out")] == ["T\none", "two"]
+    assert summary.steps["read"]["counts"] == {"template_field_missing": 1}
+    assert summary.rejects == {"no_such_field": 1}
+    (tmp_path / "b.jsonl").write_bytes(encode(rows[1:], "jsonl"))
+    with pytest.raises(DataError, match="'title'"):
+        write_documents([tmp_path / "b.jsonl"], tmp_path / "other", pipeline=Pipeline(options))

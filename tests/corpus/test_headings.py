@@ -50,8 +50,8 @@ def test_headings(line: str, level: int, title: str) -> None:
     "line",
     ["#hashtag", "患者主诉：发热", "2.5 mg", "1.5 Patients were given a dose.", "The plan: none", "第三天体温正常。",
      "一、患者发热，咳嗽，伴有胸痛。", "Results were good.", "结果如下：", "他的主要问题有以下几点：",
-     "The findings were:", "2.5毫克", "1.2方法", "3 天", "诊断 肺炎", "【1】", "治疗后好转", "CT MRI", "卷曲的毛发",
-     "2024-01-05 体温正常",
+     "The findings were:", "2.5毫克", "1.2方法", "3 天", "诊断 肺炎",
+     "【1】", "治疗后好转", "CT MRI", "卷曲的毛发", "2024-01-05 体温正常",
      "WBC 12.3", "Na 140", "III 度", "A B C D", "第二天，患者好转", "=== ", "Impression of the patient was good"],
 )  # fmt: skip
 def test_what_is_no_heading(line: str) -> None:

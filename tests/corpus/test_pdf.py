@@ -79,6 +79,9 @@ def shifted(text: str, by: int) -> str:
         ("\ue123\ue456\ue789 a few more letters", "private_use"),
         ("\uf041\uf042\uf043\uf044\uf045\uf046" * 10, "private_use"),
         ("abc\x01\x02\x03\x04def", "control"),
+        (" ".join(ENGLISH) + " It was 38\x01" + "5 today.", "numbers"),
+        (" ".join(ENGLISH) + " It was 0\ue123" + "5 g today.", "numbers"),
+        (" ".join(ENGLISH) + " de\x02nite", None),
         ("ꀀꀁأبดมאבकख" * 20, "rare_scripts"),
         ("龘靐齉爩鱻麤龗灪吁龖厵滟爨癵籱饢驫鲡鹂鸾" * 10, "rare_characters"),
         ("»¼½ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎ" * 10, "accents"),
@@ -101,6 +104,36 @@ def test_bookmarks_are_sections_with_their_pages() -> None:
     found = [(s.title, s.page, record.text[s.start :].split("\n")[0]) for s in record.sections or []]
     assert found == [("Methods", 1, "Methods"), ("Results", 2, "Results")]
     assert read(pages)[0].sections is None  # then headings are looked for in the text
+
+
+NOTO = Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc")
+
+
+@pytest.mark.skipif(not NOTO.is_file(), reason="needs the font Noto Sans CJK")
+@pytest.mark.parametrize("kind", [3, 42])
+def test_a_real_chinese_font_with_and_without_its_map(kind: int) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+    from pypdf import PdfReader, PdfWriter
+
+    with matplotlib.rc_context({"pdf.fonttype": kind}):
+        figure = Figure(figsize=(8, 6))
+        for row in range(8):
+            figure.text(0.05, 0.9 - 0.1 * row, CHINESE[:32], fontproperties=FontProperties(fname=str(NOTO)))
+        out = BytesIO()
+        figure.savefig(out, format="pdf")
+    (record,) = read_pdf(out.getvalue(), "a.pdf", "a.pdf")
+    assert record.text.count(CHINESE[:32]) == 8
+    writer = PdfWriter(clone_from=PdfReader(BytesIO(out.getvalue())))
+    fonts = [o for o in writer._objects if isinstance(o, dict) and "/ToUnicode" in o]
+    assert fonts
+    for font in fonts:
+        del font["/ToUnicode"]
+    stripped = BytesIO()
+    writer.write(stripped)
+    document, page = read_pdf(stripped.getvalue(), "a.pdf", "a.pdf")
+    assert (document.reason, page.reason) == ("no_readable_page", "garbled_page")
 
 
 def encrypted(password: str) -> bytes:

@@ -83,22 +83,35 @@ def test_hostile_texts_end(name: str) -> None:
             assert run_step(step, document, StepLog()) is document
 
 
-@pytest.fixture(scope="module")
-def real(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
-    """A third of both corpora as they are read, without steps."""
-    out = tmp_path_factory.mktemp("read")
-    source = tmp_path_factory.mktemp("source")
+def read_every(shared_dir: Path, tmp_path: Path, every: int) -> list[Document]:
+    """One document in so many of both corpora as they are read, without steps."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
     for folder in ("pmc_articles_en", "tcm_classics_zh"):
         for number, path in enumerate(sorted((shared_dir / "corpora" / folder).iterdir())):
-            if number % 5 == 0:
+            if number % every == 0:
                 (source / path.name).symlink_to(path)
     write_documents([source], out, num_workers=1)
     return [Document.from_json(line) for path in document_shards(out) for line in read_jsonl_zst(path)]
 
 
 @pytest.mark.corpora
-def test_real_corpora_keep_their_numbers_and_every_character_outside_of_the_declared(real: list[Document]) -> None:
-    assert len(real) > 50
+def test_real_texts_keep_their_numbers_and_what_is_not_declared(shared_dir: Path, tmp_path: Path) -> None:
+    found = read_every(shared_dir, tmp_path, 5)
+    assert len(found) > 50
+    check(found)
+
+
+@pytest.mark.slow
+@pytest.mark.corpora
+def test_all_real_texts_keep_their_numbers_and_what_is_not_declared(shared_dir: Path, tmp_path: Path) -> None:
+    found = read_every(shared_dir, tmp_path, 1)
+    assert len(found) == 283
+    check(found)
+
+
+def check(real: list[Document]) -> None:
+    """Every default step on every document: the log, the numbers, the characters, a second run, the sections."""
     steps = {name: build(name) for name in (*DEFAULT, "sections")}
     changed = Counter[str]()
     for document in real:

@@ -187,6 +187,18 @@ def test_headers_and_numbers_of_pages() -> None:
     assert "内科学 第九版" in apply(build("page_lines"), two)[0]  # two pages prove nothing
 
 
+def test_sections_at_the_top_of_a_page_stay_at_their_headings() -> None:
+    text = "\n\x0c".join(f"某书\n第{number}章 标题\n正文在此。\n{number}" for number in range(1, 7))
+    starts = [text.index(f"第{number}章") for number in range(1, 7)]
+    at_page = [text.rindex("某书", 0, start) for start in starts]
+    for places in (starts, at_page):
+        document = Document("d", text, "d", "zh", sections=[Section(start, 1, "") for start in places])
+        build("page_lines").apply(document, StepLog())
+        assert "某书" not in document.text
+        for number, section in enumerate(document.sections, 1):
+            assert document.text.startswith(f"第{number}章", section.start)
+
+
 def test_values_at_page_edges_stay() -> None:
     text = "\x0c".join(f"{value}\n患者一般情况可，继续治疗。\n{value + 3}" for value in (120, 118, 135, 90, 77))
     fixed, log = apply(build("page_lines"), text)
@@ -249,3 +261,32 @@ def test_what_the_presets_switch_on() -> None:
     assert [preset for preset, steps in on.items() if "copied_paragraphs" in steps] == ["clinical"]
     assert [preset for preset, steps in on.items() if "repeated_paragraphs" in steps] == ["web"]
     assert load_corpus_config("books").steps["marks"].images == "caption"
+
+
+NOTE = """入院记录
+姓名：某某    性别：男    年龄：67岁
+主诉：反复胸闷、气促3年，再发加重伴双下肢水肿1周，夜间不能平卧，
+遂来我院就诊。
+现病史：患者于3年前无明显诱因下出现活动后胸闷、气促，休息后可缓
+解，未予重视。此后症状反复发作，逐渐加重，予美托洛尔23.75mg qd治疗
+后好转。1周前受凉后再发，查BNP 2300pg/ml，为进一步诊治收入我科病房。
+既往史：高血压病史10年，最高180/110mmHg，规律服用氨氯地平5mg qd，血
+压控制可；否认糖尿病史。
+
+辅助检查：
+WBC   12.3×10⁹/L
+Hb    102g/L
+初步诊断：
+1. 冠心病 心功能Ⅲ级
+2. 高血压病3级 很高危
+"""
+
+
+def test_a_wrapped_note_keeps_its_form() -> None:
+    fixed, log = apply(build("unwrap"), NOTE)
+    lines = fixed.split("\n")
+    assert log.counts["wrapped_line"] == 4
+    assert [line.split("：")[0] for line in lines[2:5]] == ["主诉", "现病史", "既往史"]
+    assert lines[5:] == NOTE.split("\n")[9:]
+    assert "休息后可缓解，" in fixed
+    assert "血压控制可；" in fixed

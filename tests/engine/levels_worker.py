@@ -17,6 +17,7 @@ from medscroll.model.activation_levels import parse_level
 from medscroll.model.load import build_model, load_config
 from medscroll.model.recompute import apply_level
 from medscroll.model.tiled_mlp import _Tiled
+from medscroll.planning.process_group import leave
 from tests.model.shapes import documents, pack_row
 from tests.model.storages import Storages
 
@@ -34,8 +35,7 @@ def main() -> None:
     results = {stage: {level: train(deepspeed, int(stage), level) for level in levels} for stage in stages}
     if torch.distributed.get_rank() == 0:
         print("RESULT " + json.dumps(results), flush=True)
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def train(deepspeed: Any, stage: int, level: str) -> dict[str, Any]:

@@ -190,3 +190,11 @@ def test_a_named_backend_that_cannot_run_stops_with_its_name(name: str) -> None:
         pytest.skip("this machine has a GPU, where the backend may be present")
     with pytest.raises(ConfigError, match=name):
         choose_backend(name, tiny_config("llama"), torch.float32, "cpu")
+
+
+def test_a_proof_that_fails_names_class_backend_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medscroll.model import proof
+
+    monkeypatch.setattr(proof, "_differences", lambda *_: (0.4, 0.2, 0.3))
+    with pytest.raises(ConfigError, match=r"qwen3 model .* per_document: failed the proof: .*leak 2\.0e-01"):
+        choose_backend(kernels.PER_DOCUMENT, tiny_config("qwen3", head_dim=32), torch.float32, "cpu")

@@ -84,6 +84,12 @@ def test_without_packages_it_is_refused_and_the_reason_names_them() -> None:
         choose_backend("auto", hybrid(), torch.float32, "cpu")
 
 
+def test_a_state_space_hybrid_is_refused_as_what_it_is() -> None:
+    config = tiny_config("jamba", num_hidden_layers=4, attn_layer_offset=1, attn_layer_period=2)
+    with pytest.raises(EnvironmentError_, match=r"(?s)jamba.*see each other.*carry a state"):
+        choose_backend("auto", config, torch.float32, "cpu")
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [("llama", False), ("mistral", False), ("qwen3", False), ("gemma3_text", False), ("mixtral", False),

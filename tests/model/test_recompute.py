@@ -180,3 +180,31 @@ def test_names_that_are_no_level(level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_has_the_name_that_it_was_given(level: str) -> None:
     assert parse_level(level).name == level
+
+
+@pytest.mark.parametrize("level", ["mlp", "attention_offload", "every_2_offload_tiled"])
+def test_adapters_on_a_frozen_base_get_the_same_gradients(level: str) -> None:
+    pytest.importorskip("peft")
+    from medscroll.config.arguments import AdapterArguments
+    from medscroll.model.adapters import add_adapters
+
+    found = []
+    for name in ("none", level):
+        parsed = parse_level(name)
+        model = add_adapters(
+            build(), AdapterArguments(use_peft=True, lora_rank=4), seed=1, gradient_checkpointing=parsed.recomputes
+        )
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # B begins at zero, and A would get no gradient
+                parameter.data.normal_(std=0.1)
+        apply_level(model, parsed)
+        for module in model.modules():
+            if isinstance(module, _Tiled):
+                module.tile_tokens = 32
+        summed_loss(model, pack_row(documents([37, 1, 64, 19]))).backward()
+        found.append({key: p.grad for key, p in model.named_parameters() if p.requires_grad})
+    assert len(found[0]) == 2 * 7 * LAYERS
+    for key, gradient in found[0].items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(found[1][key], gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item())

@@ -19,6 +19,7 @@ import json
 import torch
 import torch.distributed as dist
 from medscroll.monitor.traffic import TrafficCounter
+from medscroll.planning.process_group import leave
 
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 counter, small, large = TrafficCounter(), torch.ones(10), torch.ones(1000, dtype=torch.bfloat16)
@@ -30,6 +31,7 @@ for rounds in (10, 100):
         dist.all_reduce(small)
     counted = counter.read()
     print(json.dumps({"new": counted.new, "coverage": counted.coverage, "traffic": counter.traffic(counted)}))
+leave()
 """
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from medscroll.planning.process_group import leave
+
 TASK: dict[str, Any] = {
     "stage": 3, "accumulation": 1, "lora": 0, "recompute": True, "layers": 8,
     "vocabulary": 512, "options": {}, "hpz": 1,
@@ -120,8 +122,7 @@ def main() -> None:
         found = one_step(TASK | task)
         if torch.distributed.get_rank() == 0:
             print("COUNTED " + json.dumps(found), flush=True)
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

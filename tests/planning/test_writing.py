@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -71,7 +73,7 @@ def test_what_is_written_runs(tmp_path: Path, changes: dict[str, object]) -> Non
     assert bool(values["use_peft"]) == bool(item.setup.lora_rank)
     for script in ("launch.sh", "job.slurm"):
         subprocess.run(["bash", "-n", str(tmp_path / script)], check=True)
-    linter = shutil.which("shellcheck")
+    linter = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if linter:
         done = subprocess.run(
             [linter, str(tmp_path / "launch.sh"), str(tmp_path / "job.slurm")],
