@@ -34,12 +34,8 @@ def _gated_mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     flat = logits.float().view(-1, logits.shape[-1])
-<<<<<<< HEAD
-    return torch._C._nn.cross_entropy_loss(flat, labels.reshape(-1), None, 1, -100, 0.0)  # type: ignore[arg-type]
-=======
     plain: Any = torch._C._nn.cross_entropy_loss  # what `cross_entropy` calls; 1: the mean
     return plain(flat, labels.reshape(-1), None, 1, -100, 0.0)
->>>>>>> planner
 
 
 def without_liger(model: Any) -> None:
