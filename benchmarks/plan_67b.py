@@ -71,7 +71,8 @@ CHINESE = {
     "nothing": "这些规模都不行",
     "binds": "- **网络，{gpu}**：{list}。",
     "binds_at": "{link} 在 {all} 个最快方案中有 {count} 个成为瓶颈，比 8xNDR 最多慢 {loss:.0%}",
-    "hides": "- **被计算掩盖，{gpu}**：用 ZeRO-3 时每卡每个 micro step 至少要有这么多 token（GPU 为峰值的一半，网络为线速，不用 hpZ）：{list}。",
+    "hides": "- **被计算掩盖，{gpu}**：用 ZeRO-3 时每卡每个 micro step 至少要有这么多 token"
+    "（GPU 为峰值的一半，网络为线速，不用 hpZ）：{list}。",
     "small": "- **装不下时**：{list}。",
 }
 
