@@ -67,7 +67,7 @@ class BlockTrainer(Trainer):
         record: the counts of the step under way.
         flops: model FLOPs per token and squared token.
         stage_ledger: makes the run's ledger.json from the merged consumption.
-        monitor: gets the marks of the phases; None with `--monitor false`.
+        monitor: gets the marks of the phases; None with `--monitor_run false`.
         **arguments: those of `transformers.Trainer`.
     """
 
