@@ -1,6 +1,7 @@
 """The 67B page: which GPUs, links and block sizes carry all parameters of a 67B model, how fast, and what binds.
 
-    python benchmarks/plan_67b.py            writes docs/plan-67b.md and docs/plan-67b.zh.md
+    python benchmarks/plan_67b.py                   writes docs/plan-67b.md, docs/plan-67b.zh.md, excerpts in both READMEs
+    python benchmarks/plan_67b.py --excerpt_only    the excerpts anew, from the pages that are there
 
 Every cell is a plan (`medscroll.planning.search.plan_training`) of the preset deepseek-67b with as many positions as
 the block has, one document a block: the dearest case of attention. Nothing is measured here; what the
@@ -30,6 +31,8 @@ LINKS = ("1x200G", "1x400G", "8xNDR")
 NODES = (2, 4, 8, 16)
 BLOCKS = (4096, 8192, 16384, 32768, 65536, 131072)
 TOKENS = 10_000_000_000
+EXCERPT = ("4,096", "32,768")  # block sizes of the excerpt
+BEGIN, END = "<!-- begin plan-67b -->", "<!-- end plan-67b -->"
 GIB = 2**30
 
 ENGLISH = {
@@ -158,13 +161,37 @@ def summary(cells: dict[tuple[str, int, int, str], Candidate], words: dict[str, 
     return [*lines, ""]
 
 
+def excerpt(page: Path, readme: Path) -> None:
+    """Put the rows of two block sizes of a page between the marks of a README."""
+    gpu, rows = "", []
+    head = next(line for line in page.read_text("utf-8").splitlines() if line.startswith("| "))
+    for line in page.read_text("utf-8").splitlines():
+        if line.startswith("## "):
+            gpu = line[3:]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if gpu in GPUS and len(cells) == 7 and cells[1] in EXCERPT:
+            rows.append(f"| {gpu} | {' | '.join(cells[:5])} |")
+    names = [cell.strip() for cell in head.strip("|").split("|")][:5]
+    table_lines = [f"| GPU | {' | '.join(names)} |", "|---|---|---|---|---|---|", *rows]
+    before, mark, rest = readme.read_text("utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    if not mark or len(rows) != len(GPUS) * len(NODES) * len(EXCERPT):
+        raise SystemExit(f"{readme}: no {BEGIN}, or {page} has not the rows that it should have ({len(rows)})")
+    readme.write_text("\n".join([before + BEGIN, *table_lines, END + after]), encoding="utf-8")
+
+
 def main() -> None:
-    """Plan every cell, write both pages, print how long it took."""
+    """Plan every cell, write both pages and both excerpts, print how long it took."""
     from medscroll import __version__
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=ROOT / "docs")
+    parser.add_argument("--excerpt_only", action="store_true", help="leave the pages as they are")
     options = parser.parse_args()
+    if options.excerpt_only:
+        excerpt(options.output_dir / "plan-67b.md", ROOT / "README.md")
+        excerpt(options.output_dir / "plan-67b.zh.md", ROOT / "README.zh.md")
+        return
     began, configs = time.perf_counter(), {}
     cells: dict[tuple[str, int, int, str], Candidate] = {}
     for gpu in GPUS:
@@ -180,6 +207,7 @@ def main() -> None:
             lines += table(cells, gpu, words)
         lines += summary(cells, words)
         (options.output_dir / name).write_text("\n".join(lines), encoding="utf-8")
+        excerpt(options.output_dir / name, ROOT / name.replace("plan-67b", "README"))
     print(json.dumps({"plans": len(cells), "seconds": round(time.perf_counter() - began, 1)}))
 
 
