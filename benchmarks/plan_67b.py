@@ -1,6 +1,6 @@
 """The 67B page: which GPUs, links and block sizes carry all parameters of a 67B model, how fast, and what binds.
 
-    python benchmarks/plan_67b.py                   writes docs/plan-67b.md, docs/plan-67b.zh.md, excerpts in the READMEs
+    python benchmarks/plan_67b.py                   writes docs/plan-67b.md, plan-67b.zh.md, excerpts in the READMEs
     python benchmarks/plan_67b.py --excerpt_only    the excerpts anew, from the pages that are there
 
 Every cell is a plan (`medscroll.planning.search.plan_training`) of the preset deepseek-67b with as many positions as
