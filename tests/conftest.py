@@ -14,9 +14,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if "distributed" in item.keywords:  # jobs of several processes one after the other, in one worker of xdist
-            item.add_marker(pytest.mark.xdist_group("distributed"))
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow suite: run with --slow")
