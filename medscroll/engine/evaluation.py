@@ -28,7 +28,8 @@ def evaluate_sums(
 
     Args:
         model: the prepared model; its forward may be a collective.
-        dataloader: yields micro batches with `blocks` (list of int) and `targets` (int) beside the model's inputs.
+        dataloader: yields what `trainer.collate_with_counts` makes: `blocks` (list of int), `targets` (int) and other
+            counts beside the model's inputs.
         block_bytes: float64 array [blocks], UTF-8 bytes of each block's tokens.
         head: the model's output layer, see `TokenLosses`.
 

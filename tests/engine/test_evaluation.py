@@ -72,8 +72,11 @@ def test_positions_fall_into_ranges_that_double() -> None:
 def test_sums_by_position_add_up_to_the_whole() -> None:
     model = build("llama")
     rows = [pack_row(documents(LENGTHS)), pack_row(documents([150, 2], seed=1))]
-    batches = [{**row, "blocks": [number], "targets": int((row["labels"] != -100).sum())}
-               for number, row in enumerate(rows)]  # fmt: skip
+    batches = []
+    for number, row in enumerate(rows):
+        counted = int((row["labels"] != -100).sum())
+        tokens = row["input_ids"].numel()
+        batches.append({**row, "blocks": [number], "targets": counted, "row_targets": [counted], "tokens": tokens})
     sums = evaluate_sums(model, [dict(batch) for batch in batches], np.array([1000.0, 500.0]), model.lm_head)
     every = torch.cat([expected(model, row) for row in rows]).double()
     targets = sum(batch["targets"] for batch in batches)
