@@ -114,40 +114,36 @@ class Table:
             if self.offsets[place + 1] > self.offsets[place]:
                 yield int(self.offsets[place]), np.fromfile(self._path(folder, name), dtype)
 
+    def _by_folder(self, units: np.ndarray) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+        """(folder, where its units stand in `units`, their rows in its files), ascending by row; both int64."""
+        order = np.argsort(units, kind="stable")
+        inside = units[order]
+        borders = np.searchsorted(inside, self.offsets)
+        for number, folder in enumerate(self._folders):
+            part = slice(borders[number], borders[number + 1])
+            if part.start < part.stop:
+                yield folder, order[part], inside[part] - self.offsets[number]
+
     def gather(self, name: str, units: np.ndarray) -> np.ndarray:
         """Values of some units (int64 [n], any order): [n], or uint32 [n, PERMUTATIONS] for "signature"."""
         wide = name == "signature"
         dtype = np.dtype("<u4") if wide else _COLUMNS[name]
         result = np.empty((len(units), PERMUTATIONS) if wide else len(units), dtype)
-        order = np.argsort(units, kind="stable")
-        inside = units[order]
-        borders = np.searchsorted(inside, self.offsets)
-        for place, folder in enumerate(self._folders):
-            first, last = borders[place], borders[place + 1]
-            if first == last:
-                continue
-            rows = inside[first:last] - self.offsets[place]
+        for folder, places, rows in self._by_folder(units):
             shape = (-1, PERMUTATIONS) if wide else (-1,)
             values = np.memmap(self._path(folder, name), dtype, "r").reshape(shape)
-            result[order[first:last]] = values[rows]
+            result[places] = values[rows]
             del values
         return result
 
     def ids(self, units: np.ndarray) -> list[str]:
         """Ids of the documents of some units, in their order."""
         names: list[str] = [""] * len(units)
-        order = np.argsort(units, kind="stable")
-        inside = units[order]
-        borders = np.searchsorted(inside, self.offsets)
-        for place, folder in enumerate(self._folders):
-            first, last = borders[place], borders[place + 1]
-            if first == last:
-                continue
+        for folder, places, rows in self._by_folder(units):
             ends = np.memmap(self._path(folder, "id_end"), "<i8", "r")
             data = np.memmap(self._path(folder, "ids"), np.uint8, "r")
-            for position in range(first, last):
-                row = int(inside[position] - self.offsets[place])
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
                 start = int(ends[row - 1]) if row else 0
-                names[order[position]] = data[start : int(ends[row])].tobytes().decode("utf-8", "surrogatepass")
+                names[place] = data[start : int(ends[row])].tobytes().decode("utf-8", "surrogatepass")
             del ends, data
         return names

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import xxhash
 
@@ -67,10 +67,6 @@ class Task:
             for part in self.parts
         ]
         return xxhash.xxh3_128_hexdigest(json.dumps([READER_VERSION, pipeline, parts]).encode())
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain values, for a manifest."""
-        return asdict(self)
 
 
 def plan_tasks(files: Sequence[SourceFile]) -> list[Task]:

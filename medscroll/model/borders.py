@@ -126,3 +126,11 @@ def refuse_unsupported(
         refused.append("bidirectional attention")
     if refused:
         raise ValueError(f"{name} does not compute {', '.join(refused)}, which {type(module).__name__} asks for")
+
+
+def refuse_dropout_and_cache(name: str, dropout: float, query: torch.Tensor, key: torch.Tensor) -> None:
+    """Raises ValueError where a kernel over whole rows [B, heads, T, d] would need dropout or keys of a cache."""
+    if dropout:
+        raise ValueError(f"{name} has no dropout: set attention_dropout to 0")
+    if key.shape[2] != query.shape[2]:
+        raise ValueError(f"{name} does not read a cache: generate with sdpa")

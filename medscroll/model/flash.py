@@ -16,7 +16,13 @@ from typing import Any
 
 import torch
 
-from medscroll.model.borders import computing_dtype, lay_rows_end_to_end, refuse_unsupported, row_borders
+from medscroll.model.borders import (
+    computing_dtype,
+    lay_rows_end_to_end,
+    refuse_dropout_and_cache,
+    refuse_unsupported,
+    row_borders,
+)
 
 PACKED_FLASH_4 = "packed_fa4"  # without the word "flash", at which transformers looks for packages of its own
 
@@ -158,11 +164,8 @@ def packed_flash_attention(  # noqa: PLR0917 - the signature of AttentionInterfa
         ValueError: dropout, a cache, or something else that the kernel does not compute.
     """
     refuse_unsupported(PACKED_FLASH_4, module, attention_mask, kwargs)
+    refuse_dropout_and_cache("flash_attention_4", dropout, query, key)
     rows, heads, tokens, head_dim = query.shape
-    if dropout:
-        raise ValueError("flash_attention_4 has no dropout: set attention_dropout to 0")
-    if key.shape[2] != tokens:
-        raise ValueError("flash_attention_4 does not read a cache here: generate with sdpa")
     borders, longest = row_borders(query, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q, max_length=max_length_q)
     dtype = computing_dtype(query)
     query, key, value = (lay_rows_end_to_end(tensor.to(dtype)) for tensor in (query, key, value))  # [B * T, heads, d]

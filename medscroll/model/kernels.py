@@ -22,6 +22,7 @@ from medscroll.model.borders import (
     computing_dtype,
     document_borders,
     lay_rows_end_to_end,
+    refuse_dropout_and_cache,
     refuse_unsupported,
     row_borders,
 )
@@ -159,11 +160,8 @@ def varlen_attention(  # noqa: PLR0917 - the signature of AttentionInterface
     from torch.nn.attention.varlen import varlen_attn
 
     refuse_unsupported(VARLEN, module, attention_mask, kwargs)
+    refuse_dropout_and_cache(VARLEN, dropout, query, key)
     rows, heads, tokens, head_dim = query.shape
-    if dropout:
-        raise ValueError(f"{VARLEN} has no dropout: set attention_dropout to 0")
-    if key.shape[2] != tokens:
-        raise ValueError(f"{VARLEN} does not read a cache: generate with sdpa")
     borders, longest = row_borders(query, position_ids=position_ids, cu_seq_lens=cu_seq_lens_q, max_length=max_length_q)
     dtype = computing_dtype(query)
     query, key, value = (tensor.to(dtype) for tensor in (query, key, value))

@@ -184,13 +184,19 @@ def _from_string(text: str, catalogue: Catalogue) -> Cluster:
     if match["uplink"]:
         link, ports = _uplink(match["uplink"], text, catalogue)
     else:
-        usual = _UPLINK.match(gpu.usual_link)
-        assert usual is not None
-        link, ports = catalogue.link(usual["link"]), int(usual["count"] or gpus)
+        link, ports = _usual_uplink(gpu, gpus, catalogue)
         if nodes > 1:
             notes.append(f"no uplink is named: {ports} x {link.name} a node is assumed (for example {text}@1x200G)")
     host = HOST_MEMORY_PER_GPU * gpus
     notes.append(f"host memory is assumed: {host / GIB:,.0f} GiB a node (--host_memory_gib)")
+    return _by_specification((nodes, gpus), gpu, (link, ports), host, notes)
+
+
+def _by_specification(
+    size: tuple[int, int], gpu: GpuSpec, uplink: tuple[Link, int], host_memory: int, notes: list[str]
+) -> Cluster:
+    """A cluster with the bandwidths of the data files; `size`: nodes and GPUs a node, `uplink`: link and ports."""
+    (nodes, gpus), (link, ports) = size, uplink
     return Cluster(
         nodes=nodes,
         gpus_per_node=gpus,
@@ -199,9 +205,16 @@ def _from_string(text: str, catalogue: Catalogue) -> Cluster:
         uplinks=ports,
         bus_bandwidth=gpu.bus_bandwidth,
         node_bandwidth=link.bandwidth * ports if nodes > 1 else float("inf"),
-        host_memory=host,
+        host_memory=host_memory,
         notes=tuple(notes),
     )
+
+
+def _usual_uplink(gpu: GpuSpec, gpus: int, catalogue: Catalogue) -> tuple[Link, int]:
+    """The network that servers with this GPU usually have, and its ports; one a GPU where none are counted."""
+    match = _UPLINK.match(gpu.usual_link)
+    assert match is not None
+    return catalogue.link(match["link"]), int(match["count"] or gpus)
 
 
 def _uplink(uplink: str, text: str, catalogue: Catalogue) -> tuple[Link, int]:
@@ -297,17 +310,6 @@ def cluster_here(device_name: str, memory: int, nodes: int, gpus_per_node: int) 
         notes.append(f"the GPU {device_name!r} is not in the list: its speed is taken to be that of an A100")
         usual = catalogue.gpu("A100-80G")
         gpu = dataclasses.replace(usual, name=device_name, memory=memory, source="the driver")
-    match = _UPLINK.match(gpu.usual_link)
-    assert match is not None
-    link, ports = catalogue.link(match["link"]), int(match["count"] or gpus_per_node)
-    return Cluster(
-        nodes=nodes,
-        gpus_per_node=gpus_per_node,
-        gpu=gpu,
-        uplink=link,
-        uplinks=ports,
-        bus_bandwidth=gpu.bus_bandwidth,
-        node_bandwidth=link.bandwidth * ports if nodes > 1 else float("inf"),
-        host_memory=int(psutil.virtual_memory().total),
-        notes=tuple(notes),
-    )
+    uplink = _usual_uplink(gpu, gpus_per_node, catalogue)
+    host = int(psutil.virtual_memory().total)
+    return _by_specification((nodes, gpus_per_node), gpu, uplink, host, notes)

@@ -29,8 +29,6 @@ from medscroll.planning import stand_ins
 from medscroll.planning.live_bytes import LiveBytes, RegionPeak
 from medscroll.planning.unpatched import without_liger
 
-REGIONS = ("forward", "loss", "backward last", "backward first", "backward end")
-
 
 @dataclass(frozen=True)
 class StepShape:
