@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
+from kernel_profile import start_profiler, summary
 from rows import Row
 
 GIB = 2**30
@@ -376,45 +377,3 @@ def memory_of(run: Setup, store: Any) -> dict[str, Any]:
         found["device_gib"] = round(torch.cuda.get_device_properties(0).total_memory / GIB, 1)
     return found
 
-
-KINDS = (
-    ("attention", ("flash", "attn", "attention", "sdpa", "fmha")),
-    ("matrix products", ("gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "mm")),
-    ("copies", ("memcpy", "memset", "copy")),
-    ("optimizer", ("multi_tensor", "adam", "_round", "stochastic")),
-    ("norms, SwiGLU, loss", ("rms", "swiglu", "silu", "cross_entropy", "softmax")),
-)
-
-
-def start_profiler() -> Any:
-    """torch's profiler of this device's kernels, running; None where it cannot start."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    gpu = torch.cuda.is_available()
-    profiler = profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU])
-    profiler.start()
-    return profiler
-
-
-def summary(profiler: Any, seconds: float) -> dict[str, Any]:
-    """Share of a step by kind of kernel, the dearest kernels, and the time in which the device did nothing."""
-    profiler.stop()
-    import torch
-
-    total: dict[str, float] = {}
-    for item in profiler.key_averages():
-        own = item.self_device_time_total if torch.cuda.is_available() else item.self_cpu_time_total
-        total[item.key] = total.get(item.key, 0.0) + own / 1e6
-    kinds = dict.fromkeys([kind for kind, _ in KINDS] + ["other"], 0.0)
-    for name, time_of in total.items():
-        low = name.lower()
-        kinds[next((kind for kind, words in KINDS if any(word in low for word in words)), "other")] += time_of
-    dearest = sorted(total.items(), key=lambda item: -item[1])[:14]
-    busy = sum(total.values())
-    return {
-        "step_seconds": round(seconds, 3),
-        "busy_share": round(busy / seconds, 3),
-        "share_of_step": {kind: round(value / seconds, 3) for kind, value in kinds.items()},
-        "dearest_ms": {name[:90]: round(value * 1e3, 1) for name, value in dearest},
-    }

@@ -61,6 +61,7 @@ ROWS: tuple[Row | ProofRow, ...] = (
     Row("6b-32k-peer-sdpa", 32768, peer="sdpa", level="full", warm=1, steps=1),
     Row("6b-32k-peer-fa4", 32768, peer="flash_attention_4", level="full", warm=1, steps=3),
     ProofRow("proof-classes", ("deepseek-67b", "qwen2.5-7b", "qwen3", "mixtral", "llama-3.1-70b"), seconds=60),
+    Row("6b-8k-linear", 8192, level="linear", accumulation=4, warm=1, steps=3),
     Row("6b-8k-full", 8192, level="full", accumulation=4, warm=1, steps=3),
     Row("6b-32k-attention", 32768, level="attention", warm=1, steps=3),
     Row("6b-32k-attention_offload", 32768, level="attention_offload", warm=1, steps=3),
