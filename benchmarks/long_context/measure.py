@@ -132,6 +132,7 @@ class Setup:
             monitor_window_every=0,  # a profiler window would fall into the few steps that are measured
             activation_memory=row.level,
             gradient_accumulation_steps=row.accumulation,
+            per_device_train_batch_size=row.batch,
             weight_rounding="nearest" if row.peer else "auto",
         )
         self.args.use_cpu = device.type != "cuda"
@@ -201,7 +202,7 @@ class Setup:
         from medscroll.packing.dataset import PackedDataset
         from medscroll.packing.plan import pack
 
-        blocks = (self.row.warm + self.row.steps + self.row.profile) * self.row.accumulation
+        blocks = (self.row.warm + self.row.steps + self.row.profile) * self.row.accumulation * self.row.batch
         source: Any = self.store
         if self.row.one_document:
             source = JoinedDocuments(self.store, block_size, blocks)
@@ -240,7 +241,8 @@ class Setup:
         if self.row.peer:
             model.set_attn_implementation(self.row.peer)
         width = self.config.hidden_size * self.setup.element
-        return model, apply_level(model, self.setup.level, row_bytes=self.data.train.plan.block_size * width)
+        tokens = self.data.train.plan.block_size * self.row.batch
+        return model, apply_level(model, self.setup.level, row_bytes=tokens * width)
 
     def result(self) -> dict[str, Any]:
         """What was chosen."""
@@ -376,4 +378,3 @@ def memory_of(run: Setup, store: Any) -> dict[str, Any]:
         found["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 1)
         found["device_gib"] = round(torch.cuda.get_device_properties(0).total_memory / GIB, 1)
     return found
-

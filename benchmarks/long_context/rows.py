@@ -26,6 +26,7 @@ class Row:
     one_document: bool = False
     document_mask: bool = True
     accumulation: int = 1
+    batch: int = 1  # blocks of a micro step: --per_device_train_batch_size
     lora_rank: int = 0
     longest: bool = False
     warm: int = 2
@@ -49,6 +50,7 @@ ROWS: tuple[Row | ProofRow, ...] = (
     ProofRow("proof-kernels", kernels=True),
     ProofRow("proof-yi", ("yi-6b", "mistral-window", "qwen3.5-hybrid")),
     Row("6b-8k", 8192, accumulation=4, profile=True, goal=0.58),
+    Row("6b-8k-batch2", 8192, accumulation=2, batch=2, profile=True, goal=0.58),
     Row("6b-32k", 32768, profile=True, goal=0.55),
     Row("6b-8k-zero2", 8192, engine="zero2", dtype="auto", accumulation=4, profile=True, seconds=50, goal=0.52),
     Row("6b-32k-zero2", 32768, engine="zero2", dtype="auto", profile=True, seconds=60, goal=0.50),

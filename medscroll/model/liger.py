@@ -30,7 +30,7 @@ class LigerChoice:
 def liger_kernels(*, zero3: bool) -> dict[str, bool]:
     """Which of Liger's kernels a run switches off or on: `TrainingArguments.liger_kernel_config`.
 
-    RoPE is Liger's through `medscroll.model.rotary`, or stays with transformers where this liger-kernel has no registry.
+    RoPE is Liger's through `medscroll.model.rotary`, or transformers' own where this liger-kernel has no registry.
     Under ZeRO-3 the loss is not fused with lm_head: the fused kernel reads lm_head's weight outside of its module,
     where DeepSpeed does not gather it (the backward pass ends in a size of 0 against hidden_size); then the logits are
     made, tokens x vocabulary, and the loss alone is Liger's.
