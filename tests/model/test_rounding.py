@@ -25,7 +25,8 @@ def updated(seed):
     exact_square = square.float() * second + grad.float() ** 2 * (1 - second)
     exact = value.float() * (1 - lr * decay) - lr * exact_mean / 0.3 / ((exact_square / 0.2).sqrt() + epsilon)
     _adamw[(triton.cdiv(count, 4 * BLOCK),)](
-        value, grad, mean, square, count, seed, lr, 1 - lr * decay, first, second, 1 / 0.3, 1 / 0.2, epsilon, BLOCK=BLOCK
+        value, grad, mean, square, count, seed, lr, 1 - lr * decay, first, second, 1 / 0.3, 1 / 0.2, epsilon,
+        BLOCK=BLOCK,
     )
     return [(new.float() - old) / (old.abs() * 2**-8 + 1e-30)
             for new, old in ((value, exact), (mean, exact_mean), (square, exact_square))]
