@@ -93,7 +93,7 @@ def measure(row: Row, data_dir: str) -> dict[str, Any]:
         trainer = session.make_trainer(
             run.data, run.args, model, schedule=schedule, flops=run.flops, place=run.place, device=run.device
         )
-        clock = Clock(row, trainer)
+        clock = Clock(row, trainer, 0 if row.warm else states_of(run))
         trainer.add_callback(clock.callback())
         with session.watched(trainer.monitor):
             trainer.train()
@@ -122,7 +122,9 @@ class Setup:
         )
         if row.peer:
             self.model_args.attn_backend = "per_document"  # replaced after building
-        self.adapters = AdapterArguments(use_peft=row.lora_rank > 0, lora_rank=max(row.lora_rank, 1))
+        self.adapters = AdapterArguments(
+            use_peft=row.lora_rank > 0, lora_rank=max(row.lora_rank, 1), qlora=row.quantized
+        )
         self.args = TrainingArguments(
             output_dir=folder,
             deepspeed=row.engine,
@@ -225,10 +227,12 @@ class Setup:
 
     def build(self) -> tuple[Any, Any]:
         """The model with its level applied, and the host memory of that level."""
+        import quantized
+
         from medscroll.engine.session import apply_level
         from medscroll.model.load import build_model
 
-        model = build_model(
+        model = (quantized.build if self.row.quantized else build_model)(
             self.model_args,
             self.adapters,
             self.config,
@@ -290,12 +294,13 @@ def tokenizer() -> Any:
 class Clock:
     """Seconds, tokens and losses of each optimizer step, and the kernels of the last one where asked."""
 
-    def __init__(self, row: Row, trainer: Any) -> None:
+    def __init__(self, row: Row, trainer: Any, ballast: int = 0) -> None:
         self.row, self.trainer = row, trainer
         self.seconds: list[float] = []
         self.blocks: list[list[int]] = []
         self.losses: list[float] = []
         self.profiler: Any = None
+        self.ballast, self.held = ballast, None
         self.kernels: dict[str, Any] = {}
 
     def callback(self) -> Any:
@@ -311,6 +316,13 @@ class Clock:
             return time.perf_counter()
 
         class Steps(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if clock.ballast and torch.cuda.is_available():  # the optimizer makes its states in its first step
+                    clock.held = torch.empty(clock.ballast, dtype=torch.uint8, device="cuda")
+
+            def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                clock.held = None
+
             def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 last = state.global_step + 1 == args.max_steps
                 if clock.row.profile and last:
@@ -356,6 +368,13 @@ class Clock:
             "losses": [round(loss, 4) for loss in self.losses],
         }
         return {**found, "kernels": self.kernels} if self.kernels else found
+
+
+def states_of(run: Setup) -> int:
+    """Bytes of optimizer states as planned: a run of one step holds them in the forward and backward pass too."""
+    from medscroll.planning.memory import memory_of
+
+    return memory_of(run.step.replace(activation_memory=run.setup.level.name)).optimizer_states
 
 
 def memory_of(run: Setup, store: Any) -> dict[str, Any]:

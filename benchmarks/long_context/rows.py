@@ -28,6 +28,7 @@ class Row:
     accumulation: int = 1
     batch: int = 1  # blocks of a micro step: --per_device_train_batch_size
     lora_rank: int = 0
+    quantized: bool = False  # the frozen base in 4 bits (NF4), drawn at random
     longest: bool = False
     warm: int = 2
     steps: int = 4
@@ -58,8 +59,8 @@ ROWS: tuple[Row | ProofRow, ...] = (
     Row("6b-32k-per_document", 32768, attention="per_document", warm=1, steps=3),
     Row("6b-32k-no-mask", 32768, document_mask=False, warm=1, steps=3),
     Row("6b-64k-one", 65536, one_document=True, warm=1, steps=2, seconds=50, goal=0.52),
-    Row("6b-longest", 524288, longest=True, warm=0, steps=1, seconds=130),
-    Row("6b-128k-one", 131072, one_document=True, warm=1, steps=1, seconds=60, goal=0.53),
+    Row("6b-longest", 393216, warm=1, steps=1, seconds=150),
+    Row("6b-128k-one", 131072, one_document=True, warm=1, steps=1, seconds=110, goal=0.53),
     Row("6b-32k-peer-sdpa", 32768, peer="sdpa", level="full", warm=1, steps=1),
     Row("6b-32k-peer-fa4", 32768, peer="flash_attention_4", level="full", warm=1, steps=3),
     ProofRow("proof-classes", ("deepseek-67b", "qwen2.5-7b", "qwen3", "mixtral", "llama-3.1-70b"), seconds=60),
@@ -67,7 +68,25 @@ ROWS: tuple[Row | ProofRow, ...] = (
     Row("6b-8k-full", 8192, level="full", accumulation=4, warm=1, steps=3),
     Row("6b-32k-attention", 32768, level="attention", warm=1, steps=3),
     Row("6b-32k-attention_offload", 32768, level="attention_offload", warm=1, steps=3),
-    Row("67b-lora-16k", 16384, model="deepseek-67b", dtype="auto", lora_rank=16, warm=1, steps=1, seconds=120),
+    Row("67b-lora-16k", 16384, model="deepseek-67b", dtype="auto", lora_rank=16, warm=1, steps=1, seconds=90),
+    Row("67b-lora-32k", 32768, model="deepseek-67b", dtype="auto", lora_rank=16, warm=1, steps=1, seconds=120),
+    Row(
+        "67b-qlora-64k",
+        65536,
+        model="deepseek-67b",
+        dtype="auto",
+        lora_rank=16,
+        quantized=True,
+        warm=0,
+        steps=1,
+        seconds=130,
+    ),
+    Row("6b-32k-full_tiled", 32768, level="full_tiled", warm=1, steps=2, seconds=35),
+    Row("6b-32k-every_4", 32768, level="every_4", warm=1, steps=2, seconds=35),
+    Row("6b-32k-full_offload_16", 32768, level="full_offload_16", warm=1, steps=2, seconds=35),
+    Row("6b-8k-per_document", 8192, attention="per_document", level="none", warm=1, steps=2, seconds=30),
+    Row("6b-768k", 786432, warm=0, steps=1, seconds=190),
+    Row("6b-longest-found", 1048576, longest=True, warm=0, steps=1, seconds=220),
     Row("6b-32k-flash_attention_2", 32768, attention="flash_attention_2", warm=1, steps=3),
     Row("6b-64k-packed", 65536, warm=1, steps=2, seconds=60),
     Row("6b-64k-full_offload", 65536, level="full_offload", warm=1, steps=2, seconds=60),
@@ -87,6 +106,7 @@ TINY: tuple[Row | ProofRow, ...] = (
     Row("tiny-longest", 2048, model="tiny", longest=True, level="full_offload", warm=0, steps=1),
     Row("tiny-peer", 512, model="tiny", peer="sdpa", level="full", warm=1, steps=1),
     Row("tiny-lora", 512, model="tiny", dtype="auto", lora_rank=4, warm=1, steps=1),
+    Row("tiny-qlora", 512, model="tiny", dtype="auto", lora_rank=4, quantized=True, level="full_offload_1", steps=1),
 )
 
 
