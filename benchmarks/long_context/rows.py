@@ -2,7 +2,8 @@
 
 `block_size` of a training row is exact; "longest" asks the estimate for the longest row that this GPU and its host
 hold. `one_document` fills each block with one document (real texts joined end to end); otherwise the real documents
-are packed. `peer` rows run transformers' own attention in place of medscroll's, on the same rows and engine.
+are packed. `peer` rows run transformers' own attention in place of medscroll's, on the same rows and engine; `trl`
+rows run TRL's SFTTrainer with its own packing (`trl_peer.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Row:
     level: str = "auto"  # the value of --activation_memory
     attention: str = "auto"  # the value of --attn_backend
     peer: str = ""  # an attention implementation of transformers, put in place of ours
+    trl: str = ""  # TRL instead of medscroll: "plain" or "best"
     one_document: bool = False
     document_mask: bool = True
     accumulation: int = 1
@@ -63,6 +65,9 @@ ROWS: tuple[Row | ProofRow, ...] = (
     Row("6b-128k-one", 131072, one_document=True, warm=1, steps=1, seconds=110, goal=0.53),
     Row("6b-32k-peer-sdpa", 32768, peer="sdpa", level="full", warm=1, steps=1),
     Row("6b-32k-peer-fa4", 32768, peer="flash_attention_4", level="full", warm=1, steps=3),
+    Row("6b-32k-trl-best", 32768, trl="best", warm=1, steps=4, seconds=60),
+    Row("6b-32k-trl-plain", 32768, trl="plain", warm=1, steps=2, seconds=75),
+    Row("6b-32k-trl-float32", 32768, trl="plain", dtype="float32", warm=1, steps=1, seconds=75),
     ProofRow("proof-classes", ("deepseek-67b", "qwen2.5-7b", "qwen3", "mixtral", "llama-3.1-70b"), seconds=60),
     Row("6b-8k-linear", 8192, level="linear", accumulation=4, warm=1, steps=3),
     Row("6b-8k-full", 8192, level="full", accumulation=4, warm=1, steps=3),
@@ -105,6 +110,8 @@ TINY: tuple[Row | ProofRow, ...] = (
     Row("tiny-one", 1024, model="tiny", one_document=True, warm=1, steps=1),
     Row("tiny-longest", 2048, model="tiny", longest=True, level="full_offload", warm=0, steps=1),
     Row("tiny-peer", 512, model="tiny", peer="sdpa", level="full", warm=1, steps=1),
+    Row("tiny-trl-best", 512, model="tiny", trl="best", warm=1, steps=3),
+    Row("tiny-trl-plain", 512, model="tiny", trl="plain", dtype="float32", warm=1, steps=2),
     Row("tiny-lora", 512, model="tiny", dtype="auto", lora_rank=4, warm=1, steps=1),
     Row("tiny-qlora", 512, model="tiny", dtype="auto", lora_rank=4, quantized=True, level="full_offload_1", steps=1),
 )
