@@ -23,8 +23,8 @@ LONGEST_STEP = 8192
 COPIES = 8  # how often the corpus may repeat in a row longer than itself
 
 
-def preload() -> None:
-    """Import what every row needs, without touching a GPU."""
+def preload() -> bool:
+    """Import what every row needs; whether the GPU was left alone (bitsandbytes opens it where it is installed)."""
     import torch
     import transformers.models.llama.modeling_llama
     import transformers.trainer  # noqa: F401
@@ -34,7 +34,7 @@ def preload() -> None:
     import medscroll.model.random_weights
     import medscroll.stages.pretrain  # noqa: F401
 
-    assert not torch.cuda.is_initialized()
+    return not torch.cuda.is_initialized()
 
 
 class JoinedDocuments:
