@@ -112,7 +112,12 @@ def work(run: Run, output: Path) -> None:
     import one_run
     import torch
 
-    for name in ("deepspeed", "peft", "transformers.models.llama.modeling_llama", "transformers.integrations.deepspeed"):
+    for name in (
+        "deepspeed",
+        "peft",
+        "transformers.models.llama.modeling_llama",
+        "transformers.integrations.deepspeed",
+    ):
         importlib.import_module(name)
     folder, rank = Path(os.environ["MEDSCROLL_TURNS"]), int(os.environ["RANK"])
     while not (folder / f"{run.name}.go").exists():

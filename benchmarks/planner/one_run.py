@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from configurations import Run
+from predict import predicted
 
 from medscroll.config.arguments import AdapterArguments, ModelArguments
 from medscroll.config.training import TrainingArguments
@@ -209,31 +210,6 @@ def planned_setup(
         liger=bool(args.use_liger_kernel),
     )
     return {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "config"}
-
-
-def predicted(config: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """What the planner says of a setup on this machine's GPUs (an H100 where there is none), in bytes and seconds."""
-    from medscroll.planning.candidate import TrainingSetup
-    from medscroll.planning.cluster import cluster_here, parse_cluster
-    from medscroll.planning.memory import memory_of
-    from medscroll.planning.parameters import config_text, trained
-    from medscroll.planning.step_time import time_of
-
-    found = TrainingSetup(config=config, **values)
-    if torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        cluster = cluster_here(torch.cuda.get_device_name(), total, found.nodes, found.gpus_per_node)
-    else:
-        cluster = parse_cluster(f"{found.gpus_per_node}xH100-80G")
-    memory, (step, network) = memory_of(found), time_of(found, cluster, trained(found), config_text(found))
-    seconds = {field.name: getattr(step, field.name) for field in dataclasses.fields(step) if field.name != "why"}
-    return {
-        "memory": {**memory.parts, "allocated": memory.allocated, "total": memory.total, "moment": memory.moment},
-        "seconds": {**seconds, "step": step.step},
-        "collectives": network.collectives,
-        "cluster": cluster.name,
-        "at": time.time(),
-    }
 
 
 def prove_once() -> None:
