@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
+from kernel_profile import start_profiler, summary
 from rows import Row
 
 GIB = 2**30
@@ -22,8 +23,8 @@ LONGEST_STEP = 8192
 COPIES = 8  # how often the corpus may repeat in a row longer than itself
 
 
-def preload() -> None:
-    """Import what every row needs, without touching a GPU."""
+def preload() -> bool:
+    """Import what every row needs; whether the GPU was left alone (bitsandbytes opens it where it is installed)."""
     import torch
     import transformers.models.llama.modeling_llama
     import transformers.trainer  # noqa: F401
@@ -33,7 +34,7 @@ def preload() -> None:
     import medscroll.model.random_weights
     import medscroll.stages.pretrain  # noqa: F401
 
-    assert not torch.cuda.is_initialized()
+    return not torch.cuda.is_initialized()
 
 
 class JoinedDocuments:
@@ -92,7 +93,7 @@ def measure(row: Row, data_dir: str) -> dict[str, Any]:
         trainer = session.make_trainer(
             run.data, run.args, model, schedule=schedule, flops=run.flops, place=run.place, device=run.device
         )
-        clock = Clock(row, trainer)
+        clock = Clock(row, trainer, 0 if row.warm else states_of(run))
         trainer.add_callback(clock.callback())
         with session.watched(trainer.monitor):
             trainer.train()
@@ -121,7 +122,9 @@ class Setup:
         )
         if row.peer:
             self.model_args.attn_backend = "per_document"  # replaced after building
-        self.adapters = AdapterArguments(use_peft=row.lora_rank > 0, lora_rank=max(row.lora_rank, 1))
+        self.adapters = AdapterArguments(
+            use_peft=row.lora_rank > 0, lora_rank=max(row.lora_rank, 1), qlora=row.quantized
+        )
         self.args = TrainingArguments(
             output_dir=folder,
             deepspeed=row.engine,
@@ -131,6 +134,7 @@ class Setup:
             monitor_window_every=0,  # a profiler window would fall into the few steps that are measured
             activation_memory=row.level,
             gradient_accumulation_steps=row.accumulation,
+            per_device_train_batch_size=row.batch,
             weight_rounding="nearest" if row.peer else "auto",
         )
         self.args.use_cpu = device.type != "cuda"
@@ -200,7 +204,7 @@ class Setup:
         from medscroll.packing.dataset import PackedDataset
         from medscroll.packing.plan import pack
 
-        blocks = (self.row.warm + self.row.steps + self.row.profile) * self.row.accumulation
+        blocks = (self.row.warm + self.row.steps + self.row.profile) * self.row.accumulation * self.row.batch
         source: Any = self.store
         if self.row.one_document:
             source = JoinedDocuments(self.store, block_size, blocks)
@@ -223,10 +227,12 @@ class Setup:
 
     def build(self) -> tuple[Any, Any]:
         """The model with its level applied, and the host memory of that level."""
+        import quantized
+
         from medscroll.engine.session import apply_level
         from medscroll.model.load import build_model
 
-        model = build_model(
+        model = (quantized.build if self.row.quantized else build_model)(
             self.model_args,
             self.adapters,
             self.config,
@@ -239,7 +245,8 @@ class Setup:
         if self.row.peer:
             model.set_attn_implementation(self.row.peer)
         width = self.config.hidden_size * self.setup.element
-        return model, apply_level(model, self.setup.level, row_bytes=self.data.train.plan.block_size * width)
+        tokens = self.data.train.plan.block_size * self.row.batch
+        return model, apply_level(model, self.setup.level, row_bytes=tokens * width)
 
     def result(self) -> dict[str, Any]:
         """What was chosen."""
@@ -287,12 +294,13 @@ def tokenizer() -> Any:
 class Clock:
     """Seconds, tokens and losses of each optimizer step, and the kernels of the last one where asked."""
 
-    def __init__(self, row: Row, trainer: Any) -> None:
+    def __init__(self, row: Row, trainer: Any, ballast: int = 0) -> None:
         self.row, self.trainer = row, trainer
         self.seconds: list[float] = []
         self.blocks: list[list[int]] = []
         self.losses: list[float] = []
         self.profiler: Any = None
+        self.ballast, self.held = ballast, None
         self.kernels: dict[str, Any] = {}
 
     def callback(self) -> Any:
@@ -308,6 +316,13 @@ class Clock:
             return time.perf_counter()
 
         class Steps(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if clock.ballast and torch.cuda.is_available():  # the optimizer makes its states in its first step
+                    clock.held = torch.empty(clock.ballast, dtype=torch.uint8, device="cuda")
+
+            def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                clock.held = None
+
             def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 last = state.global_step + 1 == args.max_steps
                 if clock.row.profile and last:
@@ -355,6 +370,13 @@ class Clock:
         return {**found, "kernels": self.kernels} if self.kernels else found
 
 
+def states_of(run: Setup) -> int:
+    """Bytes of optimizer states as planned: a run of one step holds them in the forward and backward pass too."""
+    from medscroll.planning.memory import memory_of
+
+    return memory_of(run.step.replace(activation_memory=run.setup.level.name)).optimizer_states
+
+
 def memory_of(run: Setup, store: Any) -> dict[str, Any]:
     """Peak bytes measured beside the estimate that chose the level, in GiB."""
     import resource
@@ -375,46 +397,3 @@ def memory_of(run: Setup, store: Any) -> dict[str, Any]:
         found["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 1)
         found["device_gib"] = round(torch.cuda.get_device_properties(0).total_memory / GIB, 1)
     return found
-
-
-KINDS = (
-    ("attention", ("flash", "attn", "attention", "sdpa", "fmha")),
-    ("matrix products", ("gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "mm")),
-    ("copies", ("memcpy", "memset", "copy")),
-    ("optimizer", ("multi_tensor", "adam", "_round", "stochastic")),
-    ("norms, SwiGLU, loss", ("rms", "swiglu", "silu", "cross_entropy", "softmax")),
-)
-
-
-def start_profiler() -> Any:
-    """torch's profiler of this device's kernels, running; None where it cannot start."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    gpu = torch.cuda.is_available()
-    profiler = profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU])
-    profiler.start()
-    return profiler
-
-
-def summary(profiler: Any, seconds: float) -> dict[str, Any]:
-    """Share of a step by kind of kernel, the dearest kernels, and the time in which the device did nothing."""
-    profiler.stop()
-    import torch
-
-    total: dict[str, float] = {}
-    for item in profiler.key_averages():
-        own = item.self_device_time_total if torch.cuda.is_available() else item.self_cpu_time_total
-        total[item.key] = total.get(item.key, 0.0) + own / 1e6
-    kinds = dict.fromkeys([kind for kind, _ in KINDS] + ["other"], 0.0)
-    for name, time_of in total.items():
-        low = name.lower()
-        kinds[next((kind for kind, words in KINDS if any(word in low for word in words)), "other")] += time_of
-    dearest = sorted(total.items(), key=lambda item: -item[1])[:14]
-    busy = sum(total.values())
-    return {
-        "step_seconds": round(seconds, 3),
-        "busy_share": round(busy / seconds, 3),
-        "share_of_step": {kind: round(value / seconds, 3) for kind, value in kinds.items()},
-        "dearest_ms": {name[:90]: round(value * 1e3, 1) for name, value in dearest},
-    }

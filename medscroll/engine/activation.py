@@ -7,6 +7,7 @@ before the model is built. Cost: on a GPU a few seconds, for the model's class i
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from medscroll.planning.memory import error_bound, memory_of, num_layers
 
 HOST_USABLE = 0.97  # of a host's memory
 HOST_LEFT = 6 * GIB  # for the process itself
+FREE = 0.03  # of the device is left to the allocator's gaps where moving another layer input to the host gives it
 LONG_ROW = 1 << 16  # tokens from which attention costs more than everything else, if one document fills the row
 
 
@@ -52,7 +54,8 @@ def room_here(device: object, local_ranks: int) -> Room:
 class Estimate:
     """Planned bytes of a level: on the device by kind, and of layer inputs in host memory.
 
-    `spare` are the bytes by which the plan may be too low: they must be free too.
+    `spare` are the bytes by which the plan may be too low: they must be free too. Weights are known to the byte and
+    take no part in it, which decides where they nearly fill the device.
     """
 
     states: float
@@ -72,7 +75,7 @@ def estimate(setup: TrainingSetup, level: Level) -> Estimate:
     asked = setup.replace(activation_memory=level.name)
     memory = memory_of(asked)
     states = memory.weights + memory.optimizer_states + memory.gradients + memory.cuda_context
-    spare = memory.most(error_bound(asked)) - memory.total
+    spare = error_bound(asked) * (memory.allocated - memory.weights)
     slack = 0 if grows_in_place() else memory.allocator_slack
     working = memory.allocated + memory.cuda_context + slack - states - memory.activations
     return Estimate(states, memory.activations, working, stored_inputs(asked), spare)
@@ -149,6 +152,8 @@ def _asked(args: TrainingArguments) -> str:
 def _levels(layers: int, tokens: int, *, tile: bool) -> Iterator[Level]:
     """From fastest to smallest. Kept attention saves what grows with the square of a document.
 
+    Copies to the host run beside the computation; in a long row, where a layer takes a tenth of a second, they cost
+    less than any recomputation, in a short one they come after it.
     A tiled MLP computes the MLP once more, which a long row hardly feels; so there it comes before attention is
     recomputed, and in a short row not at all.
     """
@@ -156,6 +161,8 @@ def _levels(layers: int, tokens: int, *, tile: bool) -> Iterator[Level]:
     yield Level("none")
     for count in range(layers, 0, -1):
         yield Level("linear", None if count == layers else count)
+        if tokens >= LONG_ROW:
+            yield Level("linear", None if count == layers else count, offload=True)
     yield Level("attention")
     yield Level("attention", offload=True)
     if tiled and tokens >= LONG_ROW:
@@ -181,10 +188,11 @@ def _smallest(*, tiled: bool) -> Iterator[Level]:
 def _first_that_fits(setup: TrainingSetup, room: Room) -> tuple[Level, str]:
     tiles, tokens = can_tile(setup.config), setup.micro_tokens
     for level in _levels(num_layers(setup), tokens, tile=tiles):
-        found = estimate(setup, level)
-        if _fits(found, room):
-            fastest = "" if level.kind == "none" else "; faster levels do not fit"
-            return level, f"planned {_words(found, room)}{fastest}"
+        held = _held(setup, level, room)
+        if held is not None:
+            chosen, found = held
+            fastest = "" if chosen.kind == "none" else "; faster levels do not fit"
+            return chosen, f"planned {_words(found, room)}{fastest}"
     longest = longest_block_that_fits(setup, room, tile=tiles)
     smallest = min(
         (estimate(setup, level) for level in _smallest(tiled=tiles and tokens > TILE_TOKENS)),
@@ -202,6 +210,32 @@ def _first_that_fits(setup: TrainingSetup, room: Room) -> tuple[Level, str]:
     )
 
 
+def _held(setup: TrainingSetup, level: Level, room: Room) -> tuple[Level, Estimate] | None:
+    """The level and its plan where the room holds it; of layer inputs only as many go to the host as must."""
+    found = estimate(setup, level)
+    if not level.offload:
+        return (level, found) if _fits(found, room) else None
+    if not _fits(dataclasses.replace(found, host=0), room):
+        return None
+    for share in (1 - FREE, 1.0):
+        part = _least_moved(setup, level, int(share * room.device) if room.device is not None else 0)
+        found = estimate(setup, part)
+        if _fits(found, room):
+            return part, found
+    return None
+
+
+def _least_moved(setup: TrainingSetup, level: Level, device: int) -> Level:
+    """The level with as few layer inputs in host memory as `device` bytes allow; with all of them, if need be."""
+    low, high = 1, level.on_host(num_layers(setup))
+    everything = high
+    while low < high:
+        middle = (low + high) // 2
+        found = estimate(setup, dataclasses.replace(level, moved=middle))
+        low, high = (low, middle) if found.device + found.spare <= device else (middle + 1, high)
+    return level if high == everything else dataclasses.replace(level, moved=high)
+
+
 def _fits(found: Estimate, room: Room) -> bool:
     on_host = found.host == 0 or found.host + HOST_LEFT <= room.host
     return room.device is not None and found.device + found.spare <= room.device and on_host
@@ -213,7 +247,7 @@ def longest_block_that_fits(setup: TrainingSetup, room: Room, *, tile: bool) -> 
     def fits(tokens: int) -> bool:
         shorter = setup.replace(block_size=tokens)
         tiled = tile and shorter.micro_tokens > TILE_TOKENS
-        return any(_fits(estimate(shorter, level), room) for level in _smallest(tiled=tiled))
+        return any(_held(shorter, level, room) is not None for level in _smallest(tiled=tiled))
 
     low, high = 0, setup.block_size // 256
     while low < high and high - low > max(1, low // 16):  # each question runs the model on the meta device

@@ -11,6 +11,7 @@ computed again (Chen et al., arXiv:1604.06174; selective: Korthikanti et al., ar
     every_K           the input of each K-th layer; the inputs between are computed again, one more forward pass
     linear_N, mlp_N   as `linear` and `mlp` in N layers spread evenly, as `attention` in the others
     LEVEL_offload     the same with the layer inputs in pinned host memory, copied beside the computation
+    LEVEL_offload_M   of the stored inputs only the first M wait in host memory, the others on the device
     LEVEL_tiled       the MLP by tiles of tokens (arXiv:2506.13996), computed once more in the backward pass
 
 Cost: names only; nothing heavy is imported. What a level takes is in `planning.activation_bytes`, how
@@ -27,11 +28,12 @@ from medscroll.errors import ConfigError
 TILE_TOKENS = 8192  # of a tiled MLP: large enough for the matrix products to run at full speed
 KINDS = ("none", "linear", "mlp", "attention", "full", "every")
 SHAPES = (
-    "none, linear[_N], mlp[_N], attention, full, every_K; each but none also with _offload; "
+    "none, linear[_N], mlp[_N], attention, full, every_K; each but none also with _offload or _offload_M; "
     "attention, full and every_K also with _tiled"
 )
 _NAME = re.compile(
-    r"(?P<kind>none|linear|mlp|attention|full|every)(_(?P<number>\d+))?(?P<offload>_offload)?(?P<tiled>_tiled)?"
+    r"(?P<kind>none|linear|mlp|attention|full|every)(_(?P<number>\d+))?"
+    r"(?P<offload>_offload(_(?P<moved>\d+))?)?(?P<tiled>_tiled)?"
 )
 
 
@@ -45,6 +47,7 @@ class Level:
         every: store the input of each `every`-th layer; 1: of each layer.
         offload: layer inputs wait in host memory.
         tiled: the MLP never holds more than a tile of tokens.
+        moved: with `offload`: how many of the stored inputs do, the first ones; None: all.
     """
 
     kind: str
@@ -52,17 +55,24 @@ class Level:
     every: int = 1
     offload: bool = False
     tiled: bool = False
+    moved: int | None = None
 
     @property
     def name(self) -> str:
         """The level as a flag's value."""
         number = f"_{self.every}" if self.kind == "every" else "" if self.layers is None else f"_{self.layers}"
-        return f"{self.kind}{number}{'_offload' if self.offload else ''}{'_tiled' if self.tiled else ''}"
+        offload = "" if not self.offload else "_offload" if self.moved is None else f"_offload_{self.moved}"
+        return f"{self.kind}{number}{offload}{'_tiled' if self.tiled else ''}"
 
     @property
     def recomputes(self) -> bool:
         """Whether anything is computed again."""
         return self.kind != "none"
+
+    def on_host(self, layers: int) -> int:
+        """How many layer inputs of a model of `layers` layers wait in host memory."""
+        stored = -(-layers // self.every)
+        return 0 if not self.offload else stored if self.moved is None else min(self.moved, stored)
 
     def keeps(self, layer: int, num_layers: int) -> str:
         """What is kept inside layer `layer` of `num_layers`: "linear", "mlp", "attention" or "" for nothing."""
@@ -90,6 +100,7 @@ def parse_level(name: str) -> Level:
         or (kind in ("none", "attention", "full") and number is not None)
         or (kind == "every" and (number is None or int(number) < 2))
         or (kind in ("linear", "mlp") and number is not None and int(number) < 1)
+        or (found["moved"] is not None and int(found["moved"]) < 1)
     )
     if wrong or found is None:
         raise ConfigError(
@@ -97,4 +108,5 @@ def parse_level(name: str) -> Level:
         )
     layers = int(number) if number is not None and kind in ("linear", "mlp") else None
     every = int(number) if number is not None and kind == "every" else 1
-    return Level(kind, layers, every, bool(found["offload"]), bool(found["tiled"]))
+    moved = None if found["moved"] is None else int(found["moved"])
+    return Level(kind, layers, every, bool(found["offload"]), bool(found["tiled"]), moved)

@@ -101,7 +101,9 @@ def add_adapters(model: PreTrainedModel, adapters: AdapterArguments, *, seed: in
     """The PeftModel around `model`: a new LoRA, or the one of `peft_path` to go on with.
 
     New adapter weights depend on `seed` alone; the global random state is left as it was. Adapter weights are float32
-    where the base is bfloat16 or float16 (peft's default).
+    where the base is bfloat16 or float16 (peft's default). Of a quantised base the embeddings, norms and lm_head keep
+    their half precision: peft's `prepare_model_for_kbit_training` would make them float32, and with them the row of
+    hidden states, twice the bytes of every stored layer input. RMSNorm computes in float32 in any case.
 
     Raises:
         ConfigError: target modules that the model does not have.
@@ -109,12 +111,8 @@ def add_adapters(model: PreTrainedModel, adapters: AdapterArguments, *, seed: in
     import peft
 
     if is_quantized(adapters):
-        model = peft.prepare_model_for_kbit_training(
-            model,
-            use_gradient_checkpointing=gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-        )
-    elif gradient_checkpointing:
+        model.requires_grad_(False)  # 4-bit weights are frozen by their class, embeddings and norms here
+    if gradient_checkpointing:
         model.enable_input_require_grads()
     if adapters.peft_path:
         return peft.PeftModel.from_pretrained(model, adapters.peft_path, is_trainable=True)

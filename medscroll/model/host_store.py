@@ -5,17 +5,22 @@ rounds up to a power of two: 3 GiB would take 4) and used again every step. Both
 the computing stream waits only for a copy that it needs. A fetch starts the copy of the one below.
 
 Cost: device: two layer inputs on the way out, two on the way back. Host: the sum of the layer inputs. The first step
-also registers the buffers (about a second for a few GiB). On a CPU the copies are plain ones, for tests.
+also touches and registers the buffers; all cores touch them, as one alone takes most of a second a GiB. On a CPU the
+copies are plain ones, for tests.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 from medscroll.errors import CapacityError
+
+PIECE = 64 * 2**20  # bytes that one thread touches at a time
 
 
 class HostSlot:
@@ -98,6 +103,13 @@ class HostStore:
         assert tensor is not None
         return tensor
 
+    def prefetch(self, slot: HostSlot) -> None:
+        """Start copying a slot back that will be fetched next."""
+        if slot.device.type == "cuda" and not slot.fetched and slot.incoming is None:
+            computing = torch.cuda.current_stream(slot.device)
+            self._let_go(computing)
+            self._start(slot, computing)
+
     def _start(self, slot: HostSlot, computing: torch.cuda.Stream) -> None:
         slot.incoming = torch.empty(slot.host.shape, dtype=slot.host.dtype, device=slot.device)
         side = self._side(slot.device)
@@ -140,10 +152,18 @@ def pinned_buffer(size: int) -> torch.Tensor:
     except OSError as error:
         raise _refused(size, str(error)) from error
     buffer = torch.frombuffer(memory, dtype=torch.uint8)
+    touch(buffer)
     status = int(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), size, 0))
     if status != 0:
         raise _refused(size, f"cudaHostRegister returned {status}")
     return buffer
+
+
+def touch(buffer: torch.Tensor) -> None:
+    """Write zeros to a uint8 tensor from all cores, so that its pages exist before the driver locks them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(cores, 16)) as threads:
+        list(threads.map(torch.Tensor.zero_, buffer.split(PIECE)))
 
 
 def _refused(size: int, reason: str) -> CapacityError:

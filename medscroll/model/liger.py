@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medscroll.errors import ConfigError, EnvironmentError_, missing_package
+from medscroll.model.rotary import register_rotary
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,7 @@ class LigerChoice:
 def liger_kernels(*, zero3: bool) -> dict[str, bool]:
     """Which of Liger's kernels a run switches off or on: `TrainingArguments.liger_kernel_config`.
 
-    RoPE stays with transformers: liger-kernel 0.8.5 takes a CuTe kernel for it where that compiler is installed, and
-    compiles it anew for every row length (0.5 s each on an H200, and packed rows have many lengths).
+    RoPE is Liger's through `medscroll.model.rotary`, or transformers' own where this liger-kernel has no registry.
     Under ZeRO-3 the loss is not fused with lm_head: the fused kernel reads lm_head's weight outside of its module,
     where DeepSpeed does not gather it (the backward pass ends in a size of 0 against hidden_size); then the logits are
     made, tokens x vocabulary, and the loss alone is Liger's.
@@ -38,9 +38,10 @@ def liger_kernels(*, zero3: bool) -> dict[str, bool]:
     Args:
         zero3: whether DeepSpeed shards the weights.
     """
+    rope = register_rotary()
     if zero3:
-        return {"rope": False, "fused_linear_cross_entropy": False, "cross_entropy": True}
-    return {"rope": False}
+        return {"rope": rope, "fused_linear_cross_entropy": False, "cross_entropy": True}
+    return {"rope": rope}
 
 
 def choose_liger(requested: str, config: PretrainedConfig, device: torch.device | str) -> LigerChoice:

@@ -129,6 +129,7 @@ class _Segment:
     def __init__(self, store: HostStore | None) -> None:
         self.store = store
         self.stored: HostSlot | torch.Tensor | None = None
+        self.below: HostSlot | None = None  # the segment below, where that one is the last in host memory
         self.calls: list[Callable[[torch.Tensor], Any]] = []
         self._inputs: dict[int, torch.Tensor] = {}
 
@@ -142,6 +143,8 @@ class _Segment:
                     output = self.calls[index](hidden)
                     hidden = output[0] if isinstance(output, tuple) else output
                     self._inputs[index + 1] = hidden
+        if position == 0:
+            self.stored = None  # the last segment outlives the backward pass; its input need not
         return self._inputs.pop(position)
 
     def _first(self) -> torch.Tensor:
@@ -149,6 +152,8 @@ class _Segment:
             assert self.store is not None
             return self.store.fetch(self.stored)
         assert self.stored is not None
+        if self.below is not None and self.store is not None:
+            self.store.prefetch(self.below)
         return self.stored
 
 
@@ -156,7 +161,7 @@ class _InputStack:
     """Runs layers whose inputs are stored in host memory or by segments; one object serves all layers of a model."""
 
     def __init__(self, level: Level, store: HostStore | None) -> None:
-        self.every, self.store = level.every, store
+        self.every, self.moved, self.store = level.every, level.moved, store
         self._segment = _Segment(store)
         self._last: HostSlot | None = None
 
@@ -168,7 +173,10 @@ class _InputStack:
         position = index % self.every
         if position == 0:
             self._segment = _Segment(self.store)
-        segment = self._segment
+        segment, number = self._segment, index // self.every
+        on_host = self.store is not None and (self.moved is None or number < self.moved)
+        if position == 0 and number == self.moved:
+            segment.below = self._last
         if position < self.every - 1:  # nothing starts from the output of the last one
             segment.calls.append(_Replay(function, rest, hidden.device))
 
@@ -179,10 +187,10 @@ class _InputStack:
             if tensor.data_ptr() != pointer or tensor.shape != shape:
                 return tensor
             if position == 0:
-                if self.store is None:
-                    segment.stored = tensor
-                else:
+                if self.store is not None and on_host:
                     self._last = segment.stored = self.store.put(tensor, self._last)
+                else:
+                    segment.stored = tensor
             return segment
 
         def unpack(packed: Any) -> torch.Tensor:

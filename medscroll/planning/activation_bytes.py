@@ -52,15 +52,14 @@ def level_bytes(shape: StepShape, layers: int, level: Level) -> LevelBytes:
     if not level.offload and level.every == 1:
         return LevelBytes(peaks, notes=whole.notes)
     size = whole.layer_input
-    stored = -(-layers // level.every)
     moved = {region: _shifted(peak, size * _gone(region, layers, level)) for region, peak in peaks.items()}
-    return LevelBytes(moved, size * stored if level.offload else 0, whole.notes)
+    return LevelBytes(moved, size * level.on_host(layers), whole.notes)
 
 
 def _gone(region: str, layers: int, level: Level) -> int:
     """Layer inputs (negative: fewer) that a region holds beside those of plain recomputation, which holds them all."""
     stored = -(-layers // level.every)
-    kept = min(IN_FLIGHT, stored) if level.offload else stored
+    kept = stored - level.on_host(layers) + min(IN_FLIGHT, level.on_host(layers))
     again = 0
     if level.every > 1 and region.startswith("backward"):
         again = (layers - 1) % level.every if region == "backward last" else level.every - 1

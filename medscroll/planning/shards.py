@@ -82,8 +82,8 @@ def frozen_bytes(setup: TrainingSetup, parameters: Iterable[ParameterShape]) -> 
     if not setup.quantized_bits:
         return float(_numel(frozen) * SIZES[setup.weight_dtype])
     packed = [item for item in frozen if item.decays and "embed" not in item.name and "lm_head" not in item.name]
-    # peft's prepare_model_for_kbit_training makes what is not packed float32, but embeddings of a half dtype too
-    return _numel(packed) * setup.quantized_bits / 8 * QUANTIZED + 4.0 * (_numel(frozen) - _numel(packed))
+    whole = SIZES[setup.weight_dtype] * (_numel(frozen) - _numel(packed))
+    return _numel(packed) * setup.quantized_bits / 8 * QUANTIZED + whole
 
 
 def _unsharded(setup: TrainingSetup, parameters: tuple[ParameterShape, ...]) -> Shards:

@@ -209,10 +209,6 @@ def add_lora(model: Any, shape: StepShape) -> Any:
     for name, parameter in wrapped.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(shape.lora_dtype)
-        elif shape.quantized:
-            # peft's prepare_model_for_kbit_training: what is not quantised becomes float32
-            linear = parameter.dim() == 2 and "embed" not in name and "lm_head" not in name
-            parameter.data = parameter.data if linear else parameter.data.float()
     return wrapped
 
 

@@ -1,0 +1,50 @@
+"""The rotary embedding in Liger's registry: transformers' numbers and gradients, and inputs left as they were."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import torch
+from medscroll.model.rotary import IMPLEMENTATION, SELECTS, register_rotary
+import os
+assert register_rotary() and register_rotary() and os.environ[SELECTS] == IMPLEMENTATION
+from liger_kernel.transformers.rope import liger_rotary_pos_emb
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+torch.manual_seed(0)
+heads, kv_heads, tokens, width = 4, 2, 13, 16
+inputs = [torch.randn(1, tokens, count * width, requires_grad=True) for count in (heads, kv_heads)]
+before = [tensor.detach().clone() for tensor in inputs]
+query, key = (tensor.view(1, tokens, -1, width).transpose(1, 2) for tensor in inputs)
+angles = torch.randn(1, tokens, width // 2).repeat(1, 1, 2)
+found = liger_rotary_pos_emb(query, key, angles.cos(), angles.sin())
+expected = apply_rotary_pos_emb(query, key, angles.cos(), angles.sin())
+gradients = []
+for outputs in (found, expected):
+    loss = sum((output * torch.linspace(-1, 1, output.numel()).view(output.shape)).sum() for output in outputs)
+    gradients.append(torch.autograd.grad(loss, inputs))
+for mine, theirs in zip([*found, *gradients[0]], [*expected, *gradients[1]], strict=True):
+    assert mine.abs().max() > 0.1
+    torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+assert all(torch.equal(tensor, old) for tensor, old in zip(inputs, before, strict=True)), "rotated in place"
+print("same")
+"""
+
+
+def test_same_as_transformers_and_not_in_place() -> None:
+    """Forward and gradients equal `apply_rotary_pos_emb`; what the projections wrote is not overwritten."""
+    if importlib.util.find_spec("liger_kernel") is None or importlib.util.find_spec("triton") is None:
+        pytest.skip("needs triton and liger-kernel (no GPU): pip install triton liger-kernel")
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "same" in ran.stdout, ran.stderr[-2000:]
