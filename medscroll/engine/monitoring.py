@@ -35,10 +35,13 @@ from medscroll.monitor.log import EventWriter
 from medscroll.monitor.numbers import numbers
 from medscroll.monitor.probes import Probes
 from medscroll.monitor.schema import SCHEMA_VERSION, stacks_path
-from medscroll.monitor.stragglers import mean_phases, phase_scatter
+from medscroll.monitor.stragglers import THRESHOLD, mean_phases, phase_scatter
 from medscroll.monitor.traffic import TrafficCounter
 
 SLOW_BY = 0.08  # lateness in two windows in a row, as a share of the step, that names a straggler
+SLOW_KERNELS = (
+    0.02  # the same where a GPU's kernels were seen: they scatter less; it must also be `THRESHOLD` of the phase
+)
 SETTLING = 3  # steps after the start that say nothing: kernels are compiled, memory is taken
 WINDOW_SLACK = 60.0  # seconds that starting a profiler may take
 
@@ -75,6 +78,7 @@ class RunMonitor:
         self.host = socket.gethostname()
         self.clock = PhaseClock(self.on_gpu)
         self.planned_memory: int | None = None  # bytes of a GPU's allocator by the plan; set before `begin`
+        self.planned_traffic: dict[str, float] | None = None  # collective -> bytes of its tensors a step, by the plan
         uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", "")) if self.on_gpu else None
         self.probes = Probes(uuid or None)
         self.traffic = TrafficCounter()
@@ -114,6 +118,7 @@ class RunMonitor:
             "max_steps": max_steps,
             "steps_per_epoch": steps_per_epoch,
             "planned_memory": self.planned_memory,
+            "planned_traffic": self.planned_traffic,
             "peak_flops": peak,
             "stall_factor": self.settings.stall_factor,
             "window_every": self.settings.window_every,
@@ -245,10 +250,13 @@ class RunMonitor:
         self._window, self._usual_at_window = window, self.clock.median_step or 0.0
         self._alert(window)
         before, self._late = self._late, set()
+        kernels = window.get("basis") == "gpu"
+        own = next((event["phases"] for event in list(self._recent) if event["step"] == window["step"]), {})
         for rank, phases in late.items():
             for phase, late_us in phases.items():
                 share = late_us / 1e6 / max(window["seconds"], 1e-9)
-                if share <= SLOW_BY:
+                work = own.get(phase, 0.0) * 1e6 - (window.get("skew_phases") or {}).get(phase, 0.0)
+                if share <= (SLOW_KERNELS if kernels else SLOW_BY) or (kernels and late_us <= THRESHOLD * work):
                     continue
                 self._late.add((int(rank), phase))
                 if (int(rank), phase) in before and self._watchman is not None:

@@ -111,6 +111,7 @@ class RunEvent(Event):
     max_steps: int
     steps_per_epoch: int
     planned_memory: int | None  # bytes of a GPU's allocator at the peak, where a plan was made
+    planned_traffic: dict[str, float] | None  # collective -> bytes of its tensors in a step, where a plan was made
     peak_flops: float | None  # of one GPU; None: MFU is not computed
     stall_factor: float  # a stall: this many median steps and some seconds without progress
     window_every: int
