@@ -31,6 +31,7 @@ from medscroll.engine.watchman import Watchman
 from medscroll.engine.windows import Windows
 from medscroll.errors import UserError
 from medscroll.monitor.alerts import AlertRules
+from medscroll.monitor.arrivals import ArrivalLog
 from medscroll.monitor.log import EventWriter
 from medscroll.monitor.numbers import numbers
 from medscroll.monitor.probes import Probes
@@ -42,6 +43,7 @@ SLOW_BY = 0.08  # lateness in two windows in a row, as a share of the step, that
 SLOW_KERNELS = (
     0.02  # the same where a GPU's kernels were seen: they scatter less; it must also be `THRESHOLD` of the phase
 )
+EARLY_STEPS = 40  # steps after the start in which slow ranks are looked for more often
 SETTLING = 3  # steps after the start that say nothing: kernels are compiled, memory is taken
 WINDOW_SLACK = 60.0  # seconds that starting a profiler may take
 
@@ -84,6 +86,8 @@ class RunMonitor:
         self.traffic = TrafficCounter()
         self.rules = AlertRules(place.rank, self.host, settings.exposed_limit, whole_run=place.is_main)
         self.windows = Windows(settings.window_every, self.run_folder, place, on_gpu=self.on_gpu, clock=self.clock)
+        several = place.world_size > 1 and not self.on_gpu  # where the host itself waits in collectives
+        self.arrivals = ArrivalLog(self.run_folder, place.rank, self.host) if several else None
         self._pending: deque[tuple[dict[str, Any], StepTime]] = deque()
         self._recent: deque[dict[str, Any]] = deque(maxlen=16)
         self._lock = threading.Lock()
@@ -130,6 +134,10 @@ class RunMonitor:
             stacks_path(self.run_folder, place.rank).unlink(missing_ok=True)
         self._counted_step, self._settled = step, step + SETTLING
         self.traffic.read()  # what was communicated before belongs to no step
+        if self.arrivals is not None:
+            with contextlib.suppress(OSError):  # of a start before this one
+                self.arrivals.path.unlink(missing_ok=True)
+            self.traffic.hurry(True)
         self._watchman = Watchman(
             self.run_folder,
             place,
@@ -141,6 +149,8 @@ class RunMonitor:
             abort=self.settings.abort,
             each_tick=self._tick,
             phases=self._phases,
+            by_arrivals=self.arrivals is not None,
+            settled=self._settled,
         )
         self._watchman.step = step
         self.clock.begin()
@@ -153,6 +163,9 @@ class RunMonitor:
         timing = self.clock.close_step()
         if self._watchman is not None:
             self._watchman.step = step
+        if self.arrivals is not None:
+            unix = time.time() - time.perf_counter()
+            self.arrivals.step(step, [(phase, when + unix) for phase, when, _ in timing.marks])
         self.windows.step_end(step, timing.seconds)
         self.clock.slack = WINDOW_SLACK if self.windows.open else 0.0
         self.drain()
@@ -230,6 +243,10 @@ class RunMonitor:
         if step <= self._counted_step:
             return None
         counted = self.traffic.read()
+        if self.arrivals is not None:
+            self.arrivals.arrive(counted.arrivals)
+            self.arrivals.write(step)
+            self.traffic.hurry(step - self._settled < EARLY_STEPS)
         steps, self._counted_step = step - self._counted_step, step
         entry = {"steps": steps, "coverage": round(counted.coverage, 4), "traffic": self.traffic.traffic(counted)}
         return {**entry, "estimate": True, **self._estimate()}
@@ -250,6 +267,8 @@ class RunMonitor:
         self._window, self._usual_at_window = window, self.clock.median_step or 0.0
         self._alert(window)
         before, self._late = self._late, set()
+        if self.arrivals is not None:  # they tell the same of every step, and a single one says little on a busy CPU
+            return
         kernels = window.get("basis") == "gpu"
         own = next((event["phases"] for event in list(self._recent) if event["step"] == window["step"]), {})
         for rank, phases in late.items():

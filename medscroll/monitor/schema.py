@@ -4,6 +4,7 @@
     heartbeat/rank-00000        one JSON object, rewritten in place every second or so (`Heartbeat`)
     stacks/rank-00000.txt       Python stacks of the last stall of that rank, and its last collectives
     windows/step-00000020/rank-00000.json    collectives of a profiler window, for `medscroll.monitor.skew`
+    arrivals/rank-00000.json    without GPUs: when the rank came to its last collectives (`medscroll.monitor.arrivals`)
 
 Rules for readers: unknown types and unknown fields are skipped silently, lines that are no JSON object with a count;
 a field that is absent was not measured at that step and keeps its last value, one that is null cannot be measured
@@ -65,6 +66,11 @@ def heartbeat_path(run_folder: Path, rank: int) -> Path:
 def stacks_path(run_folder: Path, rank: int) -> Path:
     """The stacks that a rank wrote when it, or another, stalled."""
     return run_folder / "stacks" / f"rank-{rank:05d}.txt"
+
+
+def arrivals_path(run_folder: Path, rank: int) -> Path:
+    """When a rank came to the collectives of its last steps."""
+    return run_folder / "arrivals" / f"rank-{rank:05d}.json"
 
 
 def window_folder(run_folder: Path, step: int) -> Path:
