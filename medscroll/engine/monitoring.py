@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from medscroll.engine.phases import PhaseClock, StepTime
+from medscroll.engine.timeouts import least_timeout
 from medscroll.engine.topology import Topology
 from medscroll.engine.watchman import Watchman
 from medscroll.engine.windows import Windows
@@ -145,7 +146,7 @@ class RunMonitor:
             self.clock,
             self.events,
             factor=self.settings.stall_factor,
-            timeout=collectives_timeout(self.settings.timeout),
+            timeout=least_timeout(self.settings.timeout),
             abort=self.settings.abort,
             each_tick=self._tick,
             phases=self._phases,
@@ -310,21 +311,6 @@ class RunMonitor:
         self.events.write({**event, "status": status, "reason": reason})
         self.clock.close()
         self.events.flush()
-
-
-def collectives_timeout(given: float) -> float | None:
-    """Seconds after which the first collectives of this job give up; None without a process group.
-
-    `--ddp_timeout` is that of the default group. DeepSpeed reduces gradients in a group of its own, which has torch's
-    default (10 minutes with NCCL) whatever was given.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return None
-    from torch.distributed import constants
-
-    name = "default_pg_nccl_timeout" if "nccl" in torch.distributed.get_backend() else "default_pg_timeout"
-    default = getattr(constants, name, None)
-    return given if default is None else min(given, default.total_seconds())
 
 
 def node_index(place: Topology) -> int:
