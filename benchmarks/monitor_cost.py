@@ -2,7 +2,7 @@
 
     python benchmarks/monitor_cost.py                                           a small model on the CPU
     torchrun --nproc_per_node 2 benchmarks/monitor_cost.py                      the same, two ranks over gloo
-    python benchmarks/monitor_cost.py --pairs 200                               the finest figure: step by step in turn
+    python benchmarks/monitor_cost.py --pairs 2000 --tokens 64                  the finest figure: step by step in turn
     python benchmarks/monitor_cost.py --model yi-6b --tokens 8192 --steps 8 --rounds 3 --seconds 70    one GPU, 80 GB
 
 The loop does what a training step does (forward, backward, AdamW) on one row of random tokens. Segments of steps
@@ -15,8 +15,9 @@ The first round's "off" comes before any profiler was started.
 `--pairs N` measures instead N pairs of neighbouring steps, one off, one on, in changing order: a machine whose speed
 drifts does so for both. Beside the clock it reads the processor time of the process, which other jobs on the machine
 do not lengthen; of both ratios the median and its standard error (from the median deviation) are printed. What the
-monitor's threads take runs on during "off" and is added from their own clocks; what its calls take in the training
-thread is also given from that thread's clock, a figure without any noise of the training. Then N / 10 windows: three
+monitor does a step does not depend on the step, so short steps (`--tokens 64`) tell the added seconds most finely. What
+its threads take runs on during "off" and is added from their own clocks; what its calls take in the training thread is
+also given from that thread's clock, a figure without any noise of the training. Then N / 10 windows: three
 steps (warming up, recorded, the one after) against three without, with the processor time of the analysing process.
 A run with `--monitor_window_every K` pays (K - 1) times `on` and once `window`: `with_window` is that mean at K = 200.
 """
@@ -161,15 +162,19 @@ def run_pairs(job: Job, pairs: int) -> dict[str, Any]:
     in_threads = (threads_time() - threads) / 2 / (time.perf_counter() - began)  # of a core, one of two monitors
     by_clock, by_processor = ratio_of(seconds[False], seconds[True]), ratio_of(processor[False], processor[True])
     off, off_processor = median(seconds[False]), median(processor[False])
-    extra = in_threads * off / off_processor
-    calls = job.called / pairs
+    added = sorted(with_it - without for with_it, without in zip(processor[True], processor[False], strict=True))
+    middle = median(added)
+    error = 1.858 * median(abs(each - middle) for each in added) / pairs**0.5
+    calls, extra = job.called / pairs, in_threads
     return {
         "pairs": pairs,
         "off_s": round(off, 6),
         "off_processor_s": round(off_processor, 6),
         "by_clock": by_clock,
         "by_processor_time": by_processor,
-        "threads_over_step": round(extra, 6),
+        "added_s": round(middle, 7),
+        "added_standard_error": round(error, 7),
+        "threads_share_of_a_core": round(extra, 6),
         "calls_s": round(calls, 7),
         "calls_over_step": round(calls / off_processor, 6),
         "between_windows": round(by_processor["ratio"] - 1 + extra, 6),
