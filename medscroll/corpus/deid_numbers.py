@@ -283,7 +283,7 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ),
         ("RECORD", "record_cue", rf"(?:{_RECORD_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}{_RECORD_VALUE}"),
         ("RECORD", "other_number", rf"{_OTHER_LABEL}{_BRACKET}{SEPARATOR}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{5}}){_RECORD_VALUE}"),
-        ("RECORD", "other_number", rf"(?:(?<=编)号|(?<=水)号|条码){_CLOSE}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{6}}){_RECORD_VALUE}"),
+        ("RECORD", "other_number", rf"(?:(?<=[\u4e00-\u9fff][\u4e00-\u9fff])号|条码){_CLOSE}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{6}}){_RECORD_VALUE}"),
         (
             "BED",
             "bed_cue",
