@@ -317,8 +317,8 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
     )
 )
 _NUMBER_WORD = r"(?:[ ]?(?:number|numbers|no|nos|num|nr|#|id|code)(?:s\b)?\.?)?"
-_IS = r"\.?[ ]{0,4}(?:[(（][^()\n]{0,12}[)）])?[\"'\]*]{0,3}[ ]{0,4}(?:is|was|of|[:#=|>\t])?[ \t|#:*\"'\[(_]{0,20}(?:\n[ \t]{0,8})?"
-_EN_VALUE = r"(?P<value>\d{3}[ \-]\d{3}[ \-]\d{4}|[A-Z]{0,5}-?\d[0-9A-Z]{1,24}(?:[\-./][0-9A-Z]{1,12}){0,4}|\d{1,4}(?:[ \-][0-9A-Z]{2,6}){1,4})"
+_IS = r"\.?[ ]{0,4}(?:[(（][^()\n]{0,12}[)）])?[\"'\]*]{0,3}[ ]{0,4}(?:is|was|of|[:#=|>\t]|-(?=[ ]))?[ \t|#:*\"'\[(_]{0,20}(?:\n[ \t]{0,8})?"
+_EN_VALUE = r"(?P<value>\d{3}[ \-]\d{3}[ \-]\d{4}|\d{2,4}(?:[ ]\d{2,4}){1,3}(?![ ]?(?:[yY]|[MF]\b|[\d/\-]))|[A-Z]{0,5}-?\d[0-9A-Z]{1,24}(?:[\-./][0-9A-Z]{1,12}){0,4}|\d{1,4}(?:[ \-][0-9A-Z]{2,6}){1,4})"
 _ENGLISH_CUES: tuple[tuple[str, str, frozenset[str], re.Pattern[str]], ...] = tuple(
     (
         kind,
@@ -333,7 +333,7 @@ _ENGLISH_CUES: tuple[tuple[str, str, frozenset[str], re.Pattern[str]], ...] = tu
          r"accession ?(?:#|no\.? ?:|number ?:)|record (?:no|number|#)|UHID|MPI|EMPI|URN|NHS (?:no|number)|NHS|CHI number|file (?:no|number|#)|requisition (?:no|number|#)|order (?:no|number|#)|episode (?:no|number)|"
          r"subject (?:id|no|number)|sample id|lab (?:no|number|id)|study uid|prescription (?:no|number|#)|Rx ?#", _EN_VALUE),
         ("INSURANCE", "insurance_cue", r"health plan(?: beneficiary)?(?: id| no| number| #)?|beneficiary(?: id| no| number| #)|member(?:ship)? ?(?:id|no|number|#)|policy ?(?:id|no|number|#|holder id)|"
-         r"subscriber ?(?:id|no|number|#)|group ?(?:id|no|number|#) ?:|medicare(?: id| no| number| #)?|medicaid(?: id| no| number| #)?|HICN|MBI|insurance ?(?:id|no|number|#|policy)|plan ?(?:id|no|number|#)|claim ?(?:id|no|number|#)|HIC ?#", _EN_VALUE),
+         r"subscriber ?(?:id|no|number|#)|group ?(?:id|no|number|#)(?= ?[:#=\t|\-])|medicare(?: id| no| number| #)?|medicaid(?: id| no| number| #)?|HICN|MBI|insurance ?(?:id|no|number|#|policy)|plan ?(?:id|no|number|#)|claim ?(?:id|no|number|#)|HIC ?#", _EN_VALUE),
         ("ACCOUNT", "account_cue", r"account|acct\.?|a/c|bank account|IBAN|routing|credit card|card ?(?:no|number|#)|guarantor (?:id|no|number)|billing (?:id|no|number)|invoice(?: no| number| #)?", r"(?P<value>[A-Z]{0,4}[\- ]?\d(?:[ \-]?[0-9A-Z]){3,30}?(?=[\s,;.)|]|$))"),
         ("LICENSE", "licence_cue", r"driver'?s? ?licen[sc]e|driving licen[sc]e|licen[sc]e ?(?:no|number|#|id)|licen[sc]e|lic\.? ?(?:no|#)|DL ?#|D\.?L\.? ?(?:no|number)|certificate ?(?:no|number|#)|DEA(?: no| number| #)?|NPI(?: no| number| #)?|"
          r"passport(?: no| number| #)?|visa (?:no|number)|GMC(?: no| number)", _EN_VALUE),

@@ -70,10 +70,10 @@ _CITY_BEFORE = re.compile(r"(?:(?:[A-Z][A-Za-z'\-]+|St\.|Ft\.|Mt\.)[ ]){0,2}[A-Z
 _CITY_LINE = re.compile(rf"[^,\n]{{2,40}},[ ]{{0,2}}(?:{STATES})\.?(?:[ ]{{1,3}}\d{{5}}(?:-\d{{4}})?)?")
 _CITY_ZIP = re.compile(rf",[ ]{{0,2}}(?:{STATES})\.?[ ]{{1,3}}\d{{5}}(?:-\d{{4}})?(?!\d)")
 _ZIP = re.compile(
-    r"(?<![A-Za-z])(?:ZIP|Zip|zip)(?:[ ]?(?:code|Code|CODE))?[ ]{0,2}[:#]?[ ]{0,3}(?P<value>\d{5}(?:-\d{4})?)(?!\d)"
+    r"(?<![A-Za-z])(?:ZIP|Zip|zip|Postal)(?:[ ]?(?:code|Code|CODE))?[ \t]{0,3}(?:[:#=|*]{1,4}|-(?=[ ]))?[ \t|*]{0,6}(?P<value>\d{5}(?:-\d{4})?)(?!\d)"
 )
 _LABEL_HEADS = r"address|addr|residence|lives at|resides at|residing at|living at"
-ADDRESS_WORDS = first_words(_LABEL_HEADS) | first_words("city|town|county|zip|P|PO|Post")
+ADDRESS_WORDS = first_words(_LABEL_HEADS) | first_words("city|town|county|zip|P|PO|Post|Postal")
 _LABEL_EN = re.compile(
     rf"(?<![A-Za-z\-])(?i:{_LABEL_HEADS})"
     r"(?:[ ]{0,3}[:=|][ \t|*]{0,8}(?:\n[ ]{0,8})?|[ ]+(?=\d))(?P<value>(?=[^\n|;(]{0,60}\d)[^\n|;@(]{5,120}?)(?=[ ]{0,4}(?:\n|\||;|\(|$|(?<=[a-z0-9]{2})\.[ ]|\.$|\.\n|[ ,]{1,3}(?i:phone|tel|telephone|city|dob|mrn|email|fax|cell|sex|age|zip code)[ ]?[:#]))"
@@ -99,7 +99,7 @@ def addresses(folded: str, words: Words) -> Iterator[Span]:
                 city = _CITY_BEFORE.search(folded[max(0, start - 48) : start])
                 start -= len(city[0]) if city else 0
             if match.re is _LABEL_EN:
-                street = _STREET_EN.match(folded, start) or _CITY_LINE.match(folded, start)
+                street = _STREET_EN.match(folded, start) or _BOX.match(folded, start) or _CITY_LINE.match(folded, start)
                 stop = min(stop, street.end()) if street else stop
             stop = start + len(folded[start:stop].rstrip(" ,."))
             yield Span(start, stop, "ADDRESS", "english_address")

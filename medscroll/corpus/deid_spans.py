@@ -108,7 +108,7 @@ _ACCESSIONS = (
     r"HP:|GO:|MONDO:|DOID:|CHEBI:|CHEMBL|UBERON:|KEGG:|hsa|miR-|CVCL_|AB_|SCR_|Addgene|JCRB|ACC)[ ]?\d{3,14}|"
     r"(?:NM|NR|NP|XM|XR|XP|NC|NG|NT|NW|YP|WP|AC|ZP)_\d{5,12}(?:\.\d+)?|GB/?T?[ ]?\d{3,6}(?:\.\d+)?-\d{4}|(?:WS|YY|ISO|IEC|YBB|DB\d\d|T/C[A-Z]+)[/T ]{0,3}\d{3,8}(?:[-.:]\d+)*"
 )
-_PLACEHOLDERS = r"\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|<[A-Z][A-Z_]{1,15}\d{0,5}>|_{3,}|[*＊×XＸ]{2,}"
+_PLACEHOLDERS = r"\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|<[A-Z][A-Z_]{1,15}\d{0,5}>|_{3,}|[*＊×]{2,}|(?<![A-Za-z0-9])[XＸ]{2,}|[XＸ]{2,}(?![A-Za-z0-9])|[XＸ]{4,}"
 _WORD_FIRST = rf"{_TRIALS}|{_ACCESSIONS}|{_LITERATURE}"
 _REGISTERED = re.compile(rf"(?<![A-Za-z0-9])(?:{_WORD_FIRST})(?![A-Za-z0-9])")
 _PRODUCT_EN = re.compile(rf"(?<![A-Za-z0-9])(?:{_PRODUCTS_EN})", re.IGNORECASE)
