@@ -23,7 +23,9 @@ from medscroll.errors import ConfigError
 WINDOW = 20_000  # characters of one window
 WINDOWS = 10
 # what stands for text that was taken out, or lost by print (□), is no rubbish
-_PLACEHOLDER = re.compile(r"□+|\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|_{3,}")
+_PLACEHOLDERS = (  # each begins with a fixed character, which is found fast
+    re.compile(r"\[(?:\*\*[^\n\]]{0,80}\*\*\]|[A-Z][A-Z_]{1,15}\d{0,5}\])"), re.compile("□□*"), re.compile("___+"),
+)  # fmt: skip
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _BROKEN = re.compile(r"[\ufffd\ue000-\uf8ff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -128,7 +130,7 @@ def quality_scores(text: str, language: str) -> dict[str, float]:
     script = han if language == "zh" else latin if language == "en" else letters
     return {
         "characters": len(text) - BLANKS.count(text),
-        "letter_share": _share(letters, visible) if visible or not _PLACEHOLDER.search(text) else 1.0,
+        "letter_share": _share(letters, visible) if visible or not any(p.search(text) for p in _PLACEHOLDERS) else 1.0,
         "symbol_share": _share(visible - letters, visible),
         "broken_share": _share(broken, visible),
         "garbage_line_share": _share(garbage, lines),
@@ -142,9 +144,9 @@ def quality_scores(text: str, language: str) -> dict[str, float]:
 
 
 def _without_marks(window: str) -> str:
-    """A window without placeholders and rulers; both are looked for only where their first character stands."""
-    if "□" in window or "[" in window or "___" in window:
-        window = _PLACEHOLDER.sub(" ", window)
+    """A window without placeholders and rulers."""
+    for placeholder in _PLACEHOLDERS:
+        window = placeholder.sub(" ", window)
     first = _FIRST_RULER.match(window)
     return _RULERS.sub("\n", window[first.end() :] if first else window)
 
