@@ -7,17 +7,52 @@ Memory: 9 bytes a character of a window of a million characters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 WINDOW = 1_000_000
 _UNICODE = 0x110000
+_SHORT = 500  # characters, below which Python's own loop is faster
 
 
 def code_points(text: str) -> np.ndarray:
     """uint32 [characters]: the code point of each character (lone surrogates included)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def matches_at(pattern: re.Pattern[str], text: str, starts: Iterable[int]) -> Iterator[re.Match[str]]:
+    """What `pattern.finditer(text)` gives, where it is known at which ascending places alone a match may begin."""
+    reach = 0
+    for start in starts:
+        if start >= reach and (match := pattern.match(text, start)):
+            reach = match.end()
+            yield match
+
+
+class Translation:
+    """`str.translate` by a table of code point -> code point, for long texts: about 100 million characters a second.
+
+    Args:
+        table: what becomes of a code point; the others stay.
+    """
+
+    def __init__(self, table: Mapping[int, int]) -> None:
+        self._changes = dict(table)
+        self._table: np.ndarray | None = None
+
+    def apply(self, text: str) -> str:
+        """The text, each character by the table; of the same length."""
+        if len(text) < _SHORT:
+            return text.translate(self._changes)
+        if self._table is None:
+            self._table = np.arange(_UNICODE, dtype="<u4")
+            self._table[list(self._changes)] = list(self._changes.values())
+        pieces = (text[start : start + WINDOW] for start in range(0, len(text), WINDOW))
+        return "".join(
+            self._table[code_points(piece)].tobytes().decode("utf-32-le", "surrogatepass") for piece in pieces
+        )
 
 
 class CharacterSet:
