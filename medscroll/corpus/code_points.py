@@ -80,6 +80,10 @@ class CharacterSet:
         pieces = (text[start : start + WINDOW] for start in range(0, len(text), WINDOW))
         return sum(int(np.count_nonzero(self.contains(code_points(piece)))) for piece in pieces)
 
+    def found_in(self, text: str) -> bool:
+        """Whether a text has a character of the set."""
+        return next(self.places(text), None) is not None
+
     def places(self, text: str, followed_by: CharacterSet | None = None) -> Iterator[int]:
         """Ascending positions of characters of the set; with `followed_by`, of those before one of that set."""
         if text.isascii() and all(first > 0x7F for first, _ in self.ranges):
