@@ -119,11 +119,11 @@ def _trailing(text: str) -> list[tuple[int, int]]:
     last = list(_BLANK.places(text, _LINE_END))  # the last blank of each
     if text and text[-1] in _BLANKS:
         last.append(len(text) - 1)
-    for start in last:
-        stop = start + 1
+    for place in last:
+        start = place
         while start > 0 and text[start - 1] in _BLANKS:
             start -= 1
-        found.append((start, stop))
+        found.append((start, place + 1))
     return found
 
 

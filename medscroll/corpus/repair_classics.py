@@ -36,7 +36,7 @@ _STRUCTURE = re.compile(r"^<(?:篇名|目录)>", re.MULTILINE)
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _NO_TEXT = ("<", "书名", "作者", "朝代", "年份")  # how lines begin that name a book or chapter
 _SINGLE_BLANK = re.compile(r" (?<=[^ ] )(?=[^ ])")
-# What must stand before a fixed character is looked for after it: so the search goes from one such character to the next.
+# What must stand before a fixed character is looked for after it: the search goes from one such character to the next.
 _CODE = re.compile(r"[KH](?<![A-Za-z0-9\\].)T(?:KT|HT)*(?![A-Za-z0-9])[ ]?")
 _TIGHT_BRACKET = re.compile(r"（(?<=[\u3400-\u9fff]（)")
 _LOOSE_BRACKET = re.compile(r"（(?<=[\u3400-\u9fff][ □]（)")
