@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from medscroll.corpus.code_points import CharacterSet, matches_at
 from medscroll.corpus.deid_numbers import SEPARATOR, spaced
 from medscroll.corpus.deid_spans import Span
 from medscroll.corpus.deid_tables import (
@@ -25,7 +26,7 @@ from medscroll.corpus.deid_tables import (
     WORDS_BEFORE_NAMES,
 )
 
-_LABELS = spaced(
+_LABEL_WORDS = (
     "麻醉 检验 报告 书写 摄片 阅片 护理 调查 诊断者 采样者 采样人 姓名 患者姓名 病人姓名 患儿姓名 产妇姓名 婴儿姓名 新生儿姓名 母亲姓名 父亲姓名 配偶姓名 家属姓名 联系人姓名 监护人姓名 受检者姓名 受检人姓名 受试者姓名 被检者姓名 医师姓名 医生姓名 护士姓名 参保人姓名 投保人姓名 持卡人姓名 曾用名 "
     "中文姓名 真实姓名 本人姓名 患者名称 病员姓名 名字 患者姓名(中文) 姓名/Name 就诊人 就诊人姓名 就诊者 体检者 体检人 受检者 受检人 献血者 供者 供体姓名 受者 受者姓名 户主 户主姓名 收件人 收货人 寄件人 申请人 申请者 被保险人 投保人 受益人 参保人 持卡人 "
     "患者 病人 患儿 产妇 孕妇 伤者 死者 老人 病员 家属 患者家属 家属或监护人 家属/监护人 患者或家属 联系人 紧急联系人 第一联系人 联络人 监护人 法定监护人 法定代理人 委托人 被委托人 受托人 授权人 代理人 委托代理人 "
@@ -42,6 +43,11 @@ _LABELS = spaced(
     "签名 签字 签章 签名人 签署人 签名者 签字人 签收人 医师签名 医师签字 医师签章 医生签名 医生签字 患者签名 患者签字 病人签名 家属签名 家属签字 护士签名 护士签字 患者或家属签名 患者/家属签名 患者家属签名 患者(家属)签名 患者本人签名 法定代理人签名 监护人签名 监护人签字 "
     "受委托人签名 被委托人签名 代理人签名 授权委托人签名 上级医师签名 上级医生签名 主治医师签名 主任医师签名 副主任医师签名 住院医师签名 经治医师签名 主管医师签名 管床医师签名 值班医师签名 会诊医师签名 手术医师签名 术者签名 主刀医师签名 麻醉医师签名 谈话医师签名 "
     "告知医师签名 记录者签名 记录医师签名 书写医师签名 审核医师签名 报告医师签名 检查医师签名 责任护士签名 护士长签名 科主任签名 药师签名 研究者签名 受试者签名 电子签名 手写签名 签名(医师) 签名/盖章 签名盖章 见证人签名 病史陈述者签名 记录人签名 检查者签名"
+)
+_LABELS = spaced(_LABEL_WORDS)
+_LABEL_STARTS = tuple(
+    CharacterSet((ord(character), ord(character)) for character in characters)
+    for characters in ({word[0] for word in _LABEL_WORDS.split()}, {*" \t", *(word[1] for word in _LABEL_WORDS.split())})
 )
 _STRONG = re.compile(
     rf"(?:{_LABELS})(?:[（(][^()（）\n]{{0,10}}[)）]|[ ]?[/、][ ]?[^\s:：/、,，。;；|]{{1,8}}|签名|签字|签章|姓名|[12一二])?{SEPARATOR}"
@@ -90,7 +96,8 @@ def chinese_names(folded: str) -> Iterator[Span]:
     """Spans of names, cues from sure to unsure."""
     if folded.isascii():
         return
-    for match in _STRONG.finditer(folded):
+    first, second = _LABEL_STARTS
+    for match in matches_at(_STRONG, folded, first.places(folded, second)):
         yield from _listed(folded, match.end(), "label")
     for match in _MIDDLE.finditer(folded):
         stop = _name_end(folded, match.end(), common=not match[0][-1].isspace())

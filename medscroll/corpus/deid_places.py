@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from medscroll.corpus.code_points import CharacterSet
 from medscroll.corpus.deid_numbers import SEPARATOR, spaced
 from medscroll.corpus.deid_spans import Span
 from medscroll.corpus.deid_tables import PROVINCES, STATES, STREET_TYPES
@@ -16,6 +17,8 @@ _LABELS = spaced(
     "住址 家庭住址 现住址 现在住址 现家庭住址 居住地址 居住地 居住地点 现居住地 现居地址 现居住地址 常住地址 常住地 常住址 家庭地址 家庭详细地址 详细地址 联系地址 通讯地址 通信地址 邮寄地址 收货地址 收件地址 户籍地址 户籍地 户籍所在地 户口地址 户口所在地 户口住址 "
     "身份证地址 身份证住址 单位地址 工作地址 地址 住所 住处 暂住地址 暂住地 租住地址 现住地 现住地址 现住 患者住址 患者地址 联系人地址 联系人住址 家属地址 出院后住址 本人地址 病人住址 家庭现住址 学校地址 Address ADDRESS"
 )
+_LATIN_LABELS = ("Address", "ADDRESS")
+_HAN = CharacterSet([(0x4E00, 0x9FFF)])
 _ORIGIN_LABELS = spaced("籍贯 出生地 出生地点 出生地址 原籍 祖籍")
 _WORK_LABELS = spaced(
     "工作单位 单位名称 就职单位 单位 工作单位及地址 工作单位及职业 工作单位名称 工作单位或学校 学校 就读学校 所在单位 工作学习单位 联系人单位 联系人工作单位"
@@ -106,6 +109,8 @@ def addresses(folded: str, words: Words) -> Iterator[Span]:
 
 
 def _chinese(folded: str) -> Iterator[Span]:
+    if not any(label in folded for label in _LATIN_LABELS) and not _HAN.found_in(folded):
+        return  # each of the patterns holds one of both
     for pattern, kind, rule in (
         (_CUE, "ADDRESS", "address_cue"),
         (_ORIGIN, "ADDRESS", "origin_cue"),

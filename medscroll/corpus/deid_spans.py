@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from medscroll.corpus.code_points import Translation
 from medscroll.corpus.deid_words import Words, first_words
 
 
@@ -34,6 +35,7 @@ _FOLD |= dict.fromkeys((0x2236, 0xFE55, 0xFE13, 0xFE30, 0xA789), 0x3A)
 _FOLD |= dict.fromkeys((0x2022, 0x30FB, 0x2027, 0x2219, 0x22C5, 0xFF65, 0x2E31), 0xB7)
 _FOLD |= dict.fromkeys((0x2502, 0x2503, 0x2506, 0x250A, 0xA6), 0x7C)
 _FOLD |= {0xFE6B: 0x40, 0x3014: 0x28, 0x3015: 0x29, 0x2044: 0x2F, 0x2215: 0x2F, 0x201A: 0x2C, 0xFF3F: 0x5F}
+_FOLDING = Translation(_FOLD)
 _FOLDED_CHARACTERS = re.compile("[" + "".join(map(re.escape, map(chr, sorted(_FOLD)))) + "]")
 
 
@@ -41,7 +43,7 @@ def fold(text: str) -> str:
     """A copy of the same length in which width, dashes, blanks, colons and middle dots have one form."""
     if text.isascii() or not _FOLDED_CHARACTERS.search(text):
         return text
-    return text.translate(_FOLD)
+    return _FOLDING.apply(text)
 
 
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
