@@ -20,7 +20,6 @@ import torch
 
 from medscroll.errors import CapacityError
 
-
 PIECE = 64 * 2**20  # bytes that one thread touches at a time
 
 
