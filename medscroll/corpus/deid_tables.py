@@ -196,5 +196,9 @@ STREET_TYPES = (
 # Hosts of public science, whose addresses name no person.
 PUBLIC_HOSTS = (
     "doi.org|ncbi.nlm.nih.gov|nih.gov|clinicaltrials.gov|who.int|creativecommons.org|cdc.gov|fda.gov|ema.europa.eu|europa.eu|cochrane.org|"
-    "chictr.org.cn|crd.york.ac.uk|isrctn.com|isrctn.org|w3.org|r-project.org|github.com|nice.org.uk|orcid.org"
+    "chictr.org.cn|crd.york.ac.uk|isrctn.com|isrctn.org|w3.org|r-project.org|github.com|nice.org.uk|orcid.org|"
+    "trialregister.nl|onderzoekmetmensen.nl|anzctr.org.au|umin.ac.jp|drks.de|ctri.nic.in|irct.ir|irct.behdasht.gov.ir|pactr.samrc.ac.za|"
+    "clinicaltrialsregister.eu|osf.io|zenodo.org|figshare.com|datadryad.org|protocols.io|equator-network.org|prisma-statement.org|bmj.com|"
+    "biomedcentral.com|springer.com|nature.com|plos.org|wiley.com|sciencedirect.com|elsevier.com|thelancet.com|nejm.org|jamanetwork.com|"
+    "ensembl.org|uniprot.org|rcsb.org|genome.jp|bioconductor.org|cran.r-project.org|nhc.gov.cn|nmpa.gov.cn|cnki.net|wanfangdata.com.cn"
 )
