@@ -32,7 +32,8 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _HUGE = 8 << 20  # bytes, from which on the parser's limit on one text node is lifted
 
 # An external entity that is text; figures (`NDATA`) are none.
-_OUTSIDE = re.compile(r"""<!ENTITY\s+(?:%\s+)?[^\s"'<>]{1,80}\s+(?:SYSTEM|PUBLIC)\s+(?:"[^"]*"|'[^']*')(?:\s+(?:"[^"]*"|'[^']*'))?\s*>""")
+_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
+_OUTSIDE = re.compile(rf"<!ENTITY\s+(?:%\s+)?[^\s\"'<>]{{1,80}}\s+(?:SYSTEM|PUBLIC)\s+{_QUOTED}(?:\s+{_QUOTED})?\s*>")
 
 
 def read_xml(data: bytes, name: str, options: ReadOptions | None = None) -> Iterator[Record]:
