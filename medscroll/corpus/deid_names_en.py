@@ -68,7 +68,8 @@ _RELATIONS = (
     r"grandmother|grandfather|cousin|guardian|proxy|caregiver|patient|pt|HCP|NOK|roommate|baby|infant|client|nurse|physician|surgeon|cardiologist|oncologist|neurologist|mom|dad"
 )
 _KIN = frozenset(
-    "daughter son wife husband mother father sister brother spouse partner aunt uncle niece nephew grandson granddaughter grandmother grandfather cousin mom dad".split()
+    ("daughter", "son", "wife", "husband", "mother", "father", "sister", "brother", "spouse", "partner", "aunt", "uncle", "niece", "nephew",
+     "grandson", "granddaughter", "grandmother", "grandfather", "cousin", "mom", "dad")
 )
 _VERB = re.compile(r"[ ](?:was|is|has|had|were|will|who|denies|denied|reports|reported|states|stated|presented|presents|agrees|agreed|called|at[ ]bedside)\b|[ ]?[,.;)\n]|$")
 _RELATION = re.compile(
@@ -166,9 +167,9 @@ def english_names(text: str, words: Words) -> Iterator[Span]:
             yield from _after_label(text, match, least)
     for match in words.matches(_TITLE_WORDS, _TITLE):
         stop, parts = _name_end(text, match.end())
-        if match[0][:2] in ("MR", "MS") and _VALVE.search(text, max(0, match.start() - 24), match.start()):
-            if not parts or parts[0].lower() not in FIRST_NAMES:
-                continue
+        valve = match[0][:2] in ("MR", "MS") and _VALVE.search(text, max(0, match.start() - 24), match.start())
+        if valve and not (parts and parts[0].lower() in FIRST_NAMES):
+            continue
         if _real(parts) and not _EPONYM.match(text, stop):
             yield Span(match.end(), stop, "NAME", "title")
             second = re.match(r",?[ ](?:and|&)[ ](?=[A-Z])", text[stop : stop + 8]) if match[0][:3] in ("Drs", "drs") else None

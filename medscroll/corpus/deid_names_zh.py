@@ -188,7 +188,7 @@ def _is_given(name: str) -> bool:
     return bool(given) and all(character in GIVEN_NAME_CHARACTERS for character in given)
 
 
-def _name_after_word(folded: str, start: int, verb: bool) -> int:
+def _name_after_word(folded: str, start: int, verb: bool) -> int:  # noqa: PLR0911  (one a reason)
     run = _RUN.match(folded, start)
     if not run or len(run[0]) < 2:
         return 0

@@ -385,7 +385,7 @@ def _is_labelled(folded: str, match: re.Match[str], rule: str) -> bool:
     )
 
 
-def _value_span(folded: str, match: re.Match[str], kind: str, rule: str) -> Span | None:
+def _value_span(folded: str, match: re.Match[str], kind: str, rule: str) -> Span | None:  # noqa: PLR0911  (one a reason)
     start, stop = match.span("value")
     value = folded[start:stop].rstrip(" -/.")
     stop = start + len(value)

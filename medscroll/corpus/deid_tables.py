@@ -29,7 +29,7 @@ COMMON_SURNAMES = frozenset(
     "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林高罗郑梁谢宋唐许韩邓冯曹彭曾肖田董潘袁蔡蒋余于杜叶程魏苏吕丁任卢姚沈钟姜崔谭陆范汪廖石金韦贾夏付方邹熊白孟秦邱侯江尹薛闫雷龙段郝孔邵"
     "史毛常万顾赖武康贺严钱施牛洪龚汤陶黎温莫易樊乔文安殷颜庄章鲁倪庞邢俞翟蓝聂齐向申葛柴伍覃骆关焦柳欧祝纪尚毕耿芦左季管符辛苗詹曲欧靳祁路涂兰甘裴梅童翁霍游阮尤岳柯牟滕谷舒卜成饶宁凌盛查单冉鲍"
     "华包屈房喻解蒲卫简时连车项闵邬吉党司费蒙席晏隋古强穆姬宫景米麦谈柏瞿艾沙鄢桂窦郁缪畅巩卓褚栾戚全娄甄郎池丛边岑农苟迟保商臧佘卞虞刁冷应匡栗仇练佟封燕桑巫敖原植邝仲荆储宗楼干苑寇盖南屠鞠荣井"
-    "乐银奚麻雍闻冼郜廉蔺冀占戴傅阎桑巴云容贝尉奕"
+    "乐银奚麻雍冼郜廉蔺冀占戴傅阎桑巴云容贝尉奕"
     "劉陳張楊黃趙吳許鄭馮蔣韓呂葉鄧蕭羅盧譚鍾範賴賀嚴錢龔湯魯龐駱關畢齊紀"
 )
 COMPOUND_SURNAMES = _words(
@@ -68,14 +68,14 @@ GIVEN_NAME_CHARACTERS = frozenset(
 )  # fmt: skip
 # Two characters that begin a surname and are words: never names after a weak cue, whatever follows.
 NOT_NAMES = _words(
-    "安静 安宁 安全 安康 安排 安装 安置 平静 平安 平时 平素 平均 平和 康复 康健 温和 温度 温暖 方能 方法 方向 方可 方式 成年 成功 成立 成分 成人 "
+    "安静 安全 安排 安装 安置 平静 平时 平素 平均 平和 康复 康健 温和 温度 温暖 方能 方法 方向 方可 方式 成年 成立 成分 成人 "
     "常见 常有 常规 常年 常用 时常 时有 时间 时光 时候 时而 黄疸 黄染 黄色 黄芪 黄连 黄柏 黄芩 黄体 黄斑 白带 白天 白色 白发 白术 白芍 白细 白蛋 "
-    "白内 白血 和平 和睦 和谐 高龄 高烧 高热 高兴 高明 高血 高度 高脂 高尿 高压 高危 高峰 高强 高原 高丽 高级 高中 高等 明显 明确 明日 明天 明年 "
-    "向前 向东 向上 向下 向我 金星 金黄 金属 石英 石林 石膏 石淋 江南 江山 于是 于今 于昨 于本 于我 于上 于下 于入 万一 边远 边缘 关心 关爱 关节 "
+    "白内 白血 和平 和睦 和谐 高龄 高烧 高热 高兴 高血 高度 高脂 高尿 高压 高危 高丽 高级 高中 高等 明显 明确 明日 明天 明年 "
+    "向前 向东 向上 向下 向我 金黄 金属 石英 石膏 石淋 于是 于今 于昨 于本 于我 于上 于下 于入 万一 边远 边缘 关心 关爱 关节 "
     "关于 关注 关系 左右 左侧 左上 左下 左肺 左手 左脚 左眼 左耳 左肾 左心 左胸 左腰 左膝 左髋 应用 应该 应急 应当 应予 应在 水平 水利 水肿 水样 "
     "水疱 易感 易发 易于 易怒 易饿 全年 全国 全家 全身 全部 全程 全麻 全血 全天 通过 通常 通知 单纯 单一 单位 单侧 单发 双侧 双下 双上 双眼 双肺 "
     "双手 双肾 双膝 查体 查房 查看 查血 包括 包块 包含 计划 计算 计量 连续 连云 连日 车祸 宫颈 宫缩 宫腔 宫外 经期 经常 经过 经治 经阴 经皮 经口 "
-    "经我 经济 从事 从军 从而 从未 国家 国庆 国际 花生 花斑 强烈 强直 强调 严重 严格 严密 文化 文明 文献 文盲 申请 家人 家属 家庭 家中 家长 家族 "
+    "经我 经济 从事 从军 从而 从未 国家 国际 花生 花斑 强烈 强直 强调 严重 严格 严密 文化 文献 文盲 申请 家人 家属 家庭 家中 家长 家族 "
     "家住 服药 服用 服从 顾问 顾虑 管理 管床 管道 解放 解除 解释 解便 解小 曾有 曾经 曾用 曾因 曾在 曾于 曾行 曾患 况且 凌晨 支气 支架 支持 支配 "
     "甘油 甘草 毛发 毛细 毛囊 元旦 元素 项目 相关 相对 相当 相应 未见 未婚 未诉 未予 未再 未行 未育 来院 来我 来自 来诊 生活 生命 生于 生育 生化 "
     "生长 直接 直肠 起病 起床 起身 后续 后背 后期 后因 有关 有无 别名 终末 须知 益处 利用 利尿 热度 次日 甲状 甲胎 牙龈 牙痛 母亲 门诊 门静 线性 "
@@ -106,6 +106,7 @@ NOT_NAMES = _words(
 )
 # Words that are also names of people: after a mere word they are words, unless sex, age or a title follows.
 WORDS_BEFORE_NAMES = _words(
+    "高明 高峰 高强 高原 金星 石林 文明 国庆 成功 江南 江山 安宁 安康 平安 "
     "张力 张大 张开 张口 张扬 周一 周二 周三 周五 周六 周日 周长 周密 周到 周全 周易 周围 周边 周身 周期 施行 施展 施加 施用 施术 施救 巩固 金融 金钱 金花 金丝 金冠 金子 石门 石化 石桥 石墨 石子 石蕊 简直 简化 简易 "
     "简洁 简明 高大 高山 高尚 高声 高空 高新 高端 高程 高贵 高铁 高考 高歌 高寒 高能 高发 高速 高达 高龄 高明 高效 高亮 高一 高二 高三 高温 高低 高昂 高兴 高度 安放 安心 安稳 安顿 安好 安抚 安然 安详 安坐 温柔 温和 温泉 温顺 温凉 "
     "麻将 麻雀 麻沸 乐意 乐曲 严寒 严峻 严谨 严守 严明 严加 严防 严实 舒展 舒畅 舒适 舒张 舒心 舒服 舒利 莫非 莫大 莫沙 何人 何如 何况 向来 成天 成长 成果 成本 成品 成才 成行 成群 方才 方言 方程 方圆 方便 方形 方案 尚有 尚存 "
@@ -196,5 +197,9 @@ STREET_TYPES = (
 # Hosts of public science, whose addresses name no person.
 PUBLIC_HOSTS = (
     "doi.org|ncbi.nlm.nih.gov|nih.gov|clinicaltrials.gov|who.int|creativecommons.org|cdc.gov|fda.gov|ema.europa.eu|europa.eu|cochrane.org|"
-    "chictr.org.cn|crd.york.ac.uk|isrctn.com|isrctn.org|w3.org|r-project.org|github.com|nice.org.uk|orcid.org"
+    "chictr.org.cn|crd.york.ac.uk|isrctn.com|isrctn.org|w3.org|r-project.org|github.com|nice.org.uk|orcid.org|"
+    "trialregister.nl|onderzoekmetmensen.nl|anzctr.org.au|umin.ac.jp|drks.de|ctri.nic.in|irct.ir|irct.behdasht.gov.ir|pactr.samrc.ac.za|"
+    "clinicaltrialsregister.eu|osf.io|zenodo.org|figshare.com|datadryad.org|protocols.io|equator-network.org|prisma-statement.org|bmj.com|"
+    "biomedcentral.com|springer.com|nature.com|plos.org|wiley.com|sciencedirect.com|elsevier.com|thelancet.com|nejm.org|jamanetwork.com|"
+    "ensembl.org|uniprot.org|rcsb.org|genome.jp|bioconductor.org|cran.r-project.org|nhc.gov.cn|nmpa.gov.cn|cnki.net|wanfangdata.com.cn"
 )

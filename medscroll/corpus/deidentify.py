@@ -172,7 +172,7 @@ class Deidentify:
     """Replaces identifiers, or in mode `audit` only says where they are."""
 
     name = "deidentify"
-    version = 1
+    version = 2
 
     def __init__(self, config: DeidentifyConfig, secret: str = "") -> None:
         self._config = config

@@ -31,6 +31,10 @@ _DECLARATION_TEXT = re.compile(r"^\s*<\?xml[^>]*\?>")
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _HUGE = 8 << 20  # bytes, from which on the parser's limit on one text node is lifted
 
+# An external entity that is text; figures (`NDATA`) are none.
+_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
+_OUTSIDE = re.compile(rf"<!ENTITY\s+(?:%\s+)?[^\s\"'<>]{{1,80}}\s+(?:SYSTEM|PUBLIC)\s+{_QUOTED}(?:\s+{_QUOTED})?\s*>")
+
 
 def read_xml(data: bytes, name: str, options: ReadOptions | None = None) -> Iterator[Record]:
     """The record of an XML file; one for each article where it holds several (numbered from 1).
@@ -87,6 +91,12 @@ def _parse(data: bytes, name: str) -> Any:
     if declaration:
         lines_before = declaration.group().count("\n")
         text = text[declaration.end() :]
+    outside = _OUTSIDE.search(text, 0, 100_000) if "<!ENTITY" in text[:100_000] else None
+    if outside:
+        raise DataError(
+            "an entity is declared that lies outside of the file: nothing is fetched, so the text would have a gap",
+            name, "put its text into the file", reason="external_entity",
+        )  # fmt: skip
     has_entities = "<!ENTITY" in text[:100_000]
     parser = etree.XMLParser(
         encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False,

@@ -78,18 +78,20 @@ def require_packages(files: Sequence[SourceFile]) -> None:
 
 
 def _read_pages(part: Part, options: ReadOptions, on_bytes: OnBytes) -> Record:
-    """The document of PaddleOCR's results of its pages, one file each."""
+    """The document of PaddleOCR's results of its pages, one file each or all lines of one."""
     values = []
     for path in part.file.pages:
         page = Part(replace(part.file, path=path))
         text, _ = decode(read_whole(page, on_bytes), path)
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            raise DataError("broken JSON", path, "recognise this page again", reason="broken_record") from None
-        if recognised_by(value) != "paddleocr":
-            raise DataError("not the result of a page of PaddleOCR", path, "rename it", reason="broken_record")
-        values.append(value)
+        lines = [line for line in text.split("\n") if line.strip()] if str(path).endswith(".jsonl") else [text]
+        for line in lines:
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                raise DataError("broken JSON", path, "recognise this page again", reason="broken_record") from None
+            if recognised_by(value) != "paddleocr":
+                raise DataError("not the result of a page of PaddleOCR", path, "rename it", reason="broken_record")
+            values.append(value)
     return read_recognised(values, part.file.path, references=options.references)
 
 

@@ -31,6 +31,21 @@ def named_rejects(output_dir: Path, limit: int = 10, *, expected: bool = False) 
     return found
 
 
+def listed_rejects(folders: list[Path], limit: int = 1000) -> list[dict[str, str]]:
+    """The first files and records that were not read: {"id", "reason", "detail"}, those of no mistake included.
+
+    Args:
+        folders: prepared folders (`DATA`, `DATA/validation`).
+    """
+    found = []
+    for entry in (entry for folder in folders for entry in _entries(folder / "rejects")):
+        if entry.get("step", "read") == "read":
+            found.append({"id": entry["id"], "reason": entry["reason"], "detail": entry["detail"]})
+            if len(found) == limit:
+                break
+    return found
+
+
 def _entries(folder: Path) -> Iterator[dict[str, str]]:
     for path in sorted(folder.glob("*.jsonl.zst"), key=lambda path: (path.name[0].isdigit(), path.name)):
         for line in read_jsonl_zst(path):

@@ -2,11 +2,14 @@
 
 `repeated_paragraphs` (boilerplate: notices, licences, menus; preset web): a paragraph of some length that
 occurs at least three times stays where it is first. `copied_paragraphs` (preset clinical): a paragraph that was copied
-forward through the notes of an admission stays in the first note. Paragraphs are compared word for word, blanks aside;
+forward through the notes of an admission stays in the first note; only in a document of several notes: joined rows, or
+two dated lines or headings of notes at least (a book that repeats a prescription is none). Paragraphs are compared word for word, blanks aside;
 headings, table rows and listings of values are never compared, so that a value that was measured twice stays twice.
 Counted: `repeated_paragraph`, `copied_paragraph`, their characters, `removed_run`.
 Cost: about 40 million characters a second.
 """
+
+# ruff: noqa: E501  (a Chinese character counts as two columns)
 
 from __future__ import annotations
 
@@ -25,6 +28,11 @@ from medscroll.errors import ConfigError
 
 _BLOCK = re.compile(r"[^\n]+(?:\n[^\n]+)*")
 _LINE = re.compile(r"[^\n]+")
+_NOTE = re.compile(
+    r"^[ \t#*【\[]{0,6}(?:(?:日期|时间|记录时间|Date|DATE)[：: ]{1,3})?(?:(?:19|20)\d{2}[-./年]\d{1,2}[-./月]\d{1,2}|\d{1,2}/\d{1,2}/(?:19|20)?\d{2}(?!\d))|"
+    r"^[ \t#*【\[]{0,6}(?:[\u4e00-\u9fff]{0,8}(?:病程|查房|交班|接班|会诊|入院|出院|转科|护理|手术|随访)记录|[A-Za-z /\-]{0,24}(?:Note|NOTE|note)s?\b[^\n]{0,40}$|DISCHARGE SUMMARY|Discharge Summary)",
+    re.MULTILINE,
+)
 
 
 @dataclass
@@ -78,11 +86,12 @@ def _build(step: str, name: str, least_columns: int, least_times: int, config: o
 class Repeats:
     """Keeps the first of paragraphs that are the same; see the module."""
 
-    version = 1
+    version = 2
 
     def __init__(self, step: str, counted: str, least_columns: int, least_times: int, fingerprint: str) -> None:
         self.name = step
         self._counted = counted
+        self._notes = counted == "copied_paragraph"
         self._columns, self._times = least_columns, least_times
         self._fingerprint = fingerprint
 
@@ -92,6 +101,8 @@ class Repeats:
 
     def apply(self, document: Document, log: StepLog) -> Document:
         """The document with each such paragraph once; first whole blocks, then single lines."""
+        if self._notes and not _has_notes(document):
+            return document
         for unit in (_BLOCK, _LINE):
             text = document.text
             found = [
@@ -133,6 +144,14 @@ class Repeats:
         if len(lines) > 1:
             return not any(is_listing(line) for line in lines)
         return not (starts_something(paragraph) and paragraph[0] in "#|<") and not is_listing(paragraph)
+
+
+def _has_notes(document: Document) -> bool:
+    """Whether a document consists of several notes."""
+    rows = document.metadata.get("rows")
+    if isinstance(rows, int) and rows > 1:
+        return True
+    return len(_NOTE.findall(document.text)) > 1
 
 
 def _digest(paragraph: str) -> bytes:

@@ -1,7 +1,8 @@
 """Which files of a folder are parts or copies of one document that MinerU or PaddleOCR recognised.
 
 MinerU writes a document as Markdown, as several JSON files and as marked copies of the PDF file; of them the content
-list is read, else the middle file. PaddleOCR writes one JSON file a page; together they are one document. What is left
+list is read, else the middle file. PaddleOCR writes one JSON file a page; together they are one document, as are the
+lines of a JSONL file of its service (an answer for some pages each) with the PDF file beside it. What is left
 out is named ("superseded"). Cost: a folder's names, and the first kilobytes of files that are named like pages.
 """
 
@@ -35,10 +36,16 @@ def bundle_pages(named: Sequence[Named]) -> tuple[list[Named], list[tuple[str, l
     by_path = {path: identifier for identifier, path in named}
     bundles: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
     instead: dict[Path, str] = {}
+    joined: list[tuple[str, list[Path]]] = []
     for path, identifier in by_path.items():
         match = _PAGE_FILE.fullmatch(path.name)
         if match and _is_page(path):
             bundles[path.with_name(match["stem"])].append((int(match["page"]), path))
+        if path.suffix == ".jsonl" and _is_service(path):
+            joined.append((identifier, [path]))
+            for other in (path.with_suffix(".md"), path.with_suffix(".pdf")):
+                if other in by_path:
+                    instead[other] = identifier
         ending = next((end for end in _MAIN if path.name.endswith(end)), "")
         stem = path.name.removesuffix(ending)
         if ending and stem and not any(path.with_name(stem + end) in by_path for end in _MAIN[: _MAIN.index(ending)]):
@@ -46,7 +53,6 @@ def bundle_pages(named: Sequence[Named]) -> tuple[list[Named], list[tuple[str, l
                 other = path.with_name(stem + end)
                 if other in by_path and other != path:
                     instead[other] = identifier
-    joined: list[tuple[str, list[Path]]] = []
     for stem_path, pages in sorted(bundles.items()):
         paths = [path for _, path in sorted(pages)]
         folder, slash, _ = by_path[paths[0]].rpartition("/")
@@ -56,6 +62,7 @@ def bundle_pages(named: Sequence[Named]) -> tuple[list[Named], list[tuple[str, l
         for other in [*copies, *(stem_path.with_name(stem_path.name + end) for end in (".md", ".pdf"))]:
             if other in by_path:
                 instead[other] = name
+    joined.sort()
     used = {path for _, paths in joined for path in paths}
     kept = [(identifier, path) for identifier, path in named if path not in used and path not in instead]
     return kept, joined, sorted((by_path[path], by) for path, by in instead.items())
@@ -66,5 +73,14 @@ def _is_page(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return b'"parsing_res_list"' in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+def _is_service(path: Path) -> bool:
+    """Whether a JSONL file holds answers of PaddleOCR's service."""
+    try:
+        with path.open("rb") as file:
+            return b'"layoutParsingResults"' in file.readline(_HEAD)
     except OSError:
         return False

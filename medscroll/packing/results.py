@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from medscroll.corpus.rejects import listed_rejects
 from medscroll.corpus.stage import DocumentsSummary
 from medscroll.packing.encoder import DocumentEncoder
 from medscroll.packing.files import signed, write_private
@@ -125,6 +126,7 @@ def _ledger(
         },
         "characters": characters,
         "files_left_out": files_left_out(summaries),
+        "not_read": {"listed": listed_rejects(folders), "all_of_them": "rejects/"},
         "steps": steps,
         "copies": copies_in_words(steps, folders),
         "private_files": private_files(folders),

@@ -79,6 +79,7 @@ BAD: dict[str, tuple[bytes, str]] = {  # name -> (content, reason)
         + b"]><a>&j;</a>",
         "unreadable",
     ),
+    "outside.xml": (b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><a>&x;</a>', "external_entity"),
     "deep.xml": (b"<a>" * DEEP + b"x" + b"</a>" * DEEP, "unreadable"),
     "deep.html": (b"<div>" * DEEP + b"x", "nested_too_deeply"),
     "broken.pdf": (b"%PDF-1.7 and nothing", "broken_pdf"),

@@ -59,9 +59,10 @@ texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=12), min_size=1, 
 def quantities(text: str) -> Counter[tuple[str, str, str]]:
     """(comparator, number, unit) of a text. Where a line is broken or a character is lost inside of a quantity must not
     matter, so blanks, line ends and □ are taken out of both texts that are compared; so are headings, marked or
-    emphasised (numbers of volumes are no quantities), and marks of emphasis."""
+    emphasised (numbers of volumes are no quantities), and marks of emphasis; addresses of the net hold none."""
     lines = ["|" if re.match(r"[<#]|\\x[^\\]*\\x\s*$", line) else line for line in text.split("\n")]
-    text = re.sub(r"[\s□]|\\x", "", "\n".join(lines))
+    text = re.sub(r"(?:https?://|www\.)[^\s)）]+|\[URL\d+\]", "|", "\n".join(lines))
+    text = re.sub(r"[\s□]|\\x", "", text)
     return Counter((a, re.sub(r"\s", "", b), c) for a, b, c in QUANTITY.findall(text))
 
 

@@ -120,8 +120,12 @@ def test_lists_figures_and_formulas_stay_references_are_counted() -> None:
 def test_no_entity_is_resolved_and_no_file_is_read(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("SECRET")
-    head = f'<!DOCTYPE article [<!ENTITY x SYSTEM "file://{secret}"><!ENTITY y "inner">]>'
-    text = text_of("<p>a &x; b &y; c</p>", head=head)
+    for kind in ("", "% "):
+        with pytest.raises(DataError, match="outside of the file") as error:
+            text_of("<p>a &x; b</p>", head=f'<!DOCTYPE article [<!ENTITY {kind}x SYSTEM "file://{secret}">]>')
+        assert "SECRET" not in str(error.value)
+    head = f'<!DOCTYPE article [<!ENTITY x SYSTEM "file://{secret}" NDATA IMAGE><!ENTITY y "inner">]>'
+    text = text_of("<p>a b &y; c</p>", head=head)
     assert "SECRET" not in text
     assert "inner" not in text
     assert text.startswith("a ")

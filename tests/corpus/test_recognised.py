@@ -217,3 +217,21 @@ def test_tables_and_pictures_in_markdown(tmp_path: Path) -> None:
     assert document.text == f"# T\n\nWords.\n\n\n{ROWS}\n\n![chart](https://example.org/c.png)\n"
     assert document.title == "T"
     assert summary.steps["read"]["counts"] == {"markdown_pictures": 1, "markdown_tables": 1}
+
+
+def test_answers_of_the_service_line_by_line_are_one_document(tmp_path: Path) -> None:
+    def answer(*texts: str) -> str:
+        blocks = [{"block_label": "text", "block_content": text, "block_bbox": [0, 0, 9, 9]} for text in texts]
+        page = {"prunedResult": {"parsing_res_list": blocks}, "markdown": {"text": " ".join(texts)}}
+        return json.dumps({"logId": "1", "result": {"layoutParsingResults": [page]}})
+
+    (tmp_path / "book.jsonl").write_text(f"{answer('First page.')}\n{answer('Second page.', 'Its end.')}\n", "utf-8")
+    (tmp_path / "book.pdf").write_bytes(b"%PDF-1.7 that is not read")
+    (tmp_path / "other.jsonl").write_text('{"text": "A record."}\n', "utf-8")
+    summary = write_documents([tmp_path], tmp_path / "out")
+    found = {document.id: document for path in document_shards(tmp_path / "out") for document in read_shard(path)}
+    assert set(found) == {"book.jsonl", "other.jsonl#1"}
+    assert "First page." in found["book.jsonl"].text
+    assert "Its end." in found["book.jsonl"].text
+    assert len(found["book.jsonl"].metadata["page_characters"]) == 2
+    assert summary.rejects == {"superseded": 1}

@@ -238,9 +238,19 @@ def test_repeated_and_copied_paragraphs() -> None:
     assert fixed == "\n\n".join(["甲" * 45, notice, "乙" * 45, "丙" * 45, "钠 140 mmol/L", "钠 140 mmol/L"])
     assert log.counts["repeated_paragraph"] == 2
     assert log.counts["repeated_paragraph_characters"] == 2 * len(notice)
-    twice = f"{notice}\n\n新的情况\n\n{notice}\n今日体温正常"
+    twice = f"2024-01-05 08:30 病程记录\n{notice}\n\n新的情况\n\n2024-01-06 查房记录\n{notice}\n今日体温正常"
     assert apply(build("repeated_paragraphs"), twice)[0] == twice
-    assert apply(build("copied_paragraphs"), twice)[0] == f"{notice}\n\n新的情况\n\n今日体温正常"
+    once = f"2024-01-05 08:30 病程记录\n{notice}\n\n新的情况\n\n2024-01-06 查房记录\n今日体温正常"
+    assert apply(build("copied_paragraphs"), twice)[0] == once
+    english = "ECG without change against the one of the day before, rate controlled, no pain, will be kept on the ward."
+    notes = f"Progress Note\n{english}\n\nNursing Note\n{english}\nSlept well."
+    assert apply(build("copied_paragraphs"), notes, "en")[0] == f"Progress Note\n{english}\n\nNursing Note\nSlept well."
+    book = f"{notice}\n\n新的情况\n\n{notice}\n今日体温正常"  # no notes: what stands twice is meant
+    assert apply(build("copied_paragraphs"), book)[0] == book
+    joined = Document("d", book, "d", "zh", metadata={"rows": 2})
+    assert build("copied_paragraphs").apply(joined, StepLog()).text == f"{notice}\n\n新的情况\n\n今日体温正常"
+    changed = twice.replace(notice, notice + "3月1日", 1)  # a date is a value: near-copies stay
+    assert apply(build("copied_paragraphs"), changed)[0] == changed
     labs = "2024-01-05 WBC 9.6 RBC 3.48 HGB 106 HCT 31.8 PLT 248 NEUT 78.2 LYM 15.1 MONO 5.2 CRP 12.3 PCT 0.05 K 3.9"
     listing = f"{labs}\n\n其他\n\n{labs}"
     assert apply(build("copied_paragraphs"), listing)[0] == listing
