@@ -47,7 +47,10 @@ _LABEL_WORDS = (
 _LABELS = spaced(_LABEL_WORDS)
 _LABEL_STARTS = tuple(
     CharacterSet((ord(character), ord(character)) for character in characters)
-    for characters in ({word[0] for word in _LABEL_WORDS.split()}, {*" \t", *(word[1] for word in _LABEL_WORDS.split())})
+    for characters in (
+        {word[0] for word in _LABEL_WORDS.split()},
+        {*" \t", *(word[1] for word in _LABEL_WORDS.split())},
+    )
 )
 _STRONG = re.compile(
     rf"(?:{_LABELS})(?:[（(][^()（）\n]{{0,10}}[)）]|[ ]?[/、][ ]?[^\s:：/、,，。;；|]{{1,8}}|签名|签字|签章|姓名|[12一二])?{SEPARATOR}"
