@@ -271,7 +271,9 @@ class RunMonitor:
         if self.arrivals is not None:  # they tell the same of every step, and a single one says little on a busy CPU
             return
         kernels = window.get("basis") == "gpu"
-        own = next((event["phases"] for event in list(self._recent) if event["step"] == window["step"]), {})
+        own: dict[str, float] = next(
+            (event["phases"] for event in list(self._recent) if event["step"] == window["step"]), {}
+        )
         for rank, phases in late.items():
             for phase, late_us in phases.items():
                 share = late_us / 1e6 / max(window["seconds"], 1e-9)
