@@ -59,6 +59,7 @@ class MonitorSettings:
     abort: bool
     exposed_limit: float
     timeout: float = 1800.0  # seconds, of collectives: --ddp_timeout
+    overlapped: tuple[str, ...] = ()  # phases in which a CPU's collectives do not block: DDP's backward pass
 
 
 class RunMonitor:
@@ -88,7 +89,7 @@ class RunMonitor:
         self.rules = AlertRules(place.rank, self.host, settings.exposed_limit, whole_run=place.is_main)
         self.windows = Windows(settings.window_every, self.run_folder, place, on_gpu=self.on_gpu, clock=self.clock)
         several = place.world_size > 1 and not self.on_gpu  # where the host itself waits in collectives
-        self.arrivals = ArrivalLog(self.run_folder, place.rank, self.host) if several else None
+        self.arrivals = ArrivalLog(self.run_folder, place.rank, self.host, settings.overlapped) if several else None
         self._pending: deque[tuple[dict[str, Any], StepTime]] = deque()
         self._recent: deque[dict[str, Any]] = deque(maxlen=16)
         self._lock = threading.Lock()
@@ -271,7 +272,9 @@ class RunMonitor:
         if self.arrivals is not None:  # they tell the same of every step, and a single one says little on a busy CPU
             return
         kernels = window.get("basis") == "gpu"
-        own = next((event["phases"] for event in list(self._recent) if event["step"] == window["step"]), {})
+        own: dict[str, float] = next(
+            (event["phases"] for event in list(self._recent) if event["step"] == window["step"]), {}
+        )
         for rank, phases in late.items():
             for phase, late_us in phases.items():
                 share = late_us / 1e6 / max(window["seconds"], 1e-9)

@@ -367,6 +367,7 @@ def monitor_settings(args: TrainingArguments) -> MonitorSettings:
         abort=args.stall_action == "abort",
         exposed_limit=args.exposed_limit,
         timeout=float(args.ddp_timeout),
+        overlapped=() if args.deepspeed else ("backward",),
     )
 
 

@@ -8,8 +8,9 @@ the last rank has come: a rank's wait is the time from its own arrival to the la
 
 Only where the host runs the collectives itself (gloo): with NCCL a call returns at once, and profiler windows tell
 (`medscroll.monitor.skew`). A collective that some rank has left before the last one came did not block and says
-nothing. Clocks of several hosts are aligned by the same rule. Price: one file of some 10 kB a rank and reading;
-arrivals come from the reading that counts traffic.
+nothing; in the phases named `overlapped` (the backward pass of DistributedDataParallel) none blocks, and ranks wait
+once, after the last. Clocks of several hosts are aligned by the same rule. Price: one file of some 10 kB a rank and
+reading; arrivals come from the reading that counts traffic.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ Waits = dict[int, dict[int, dict[str, float]]]  # rank -> step -> phase -> secon
 class ArrivalLog:
     """Marks and arrivals of this rank; `step` is called by the training thread, the rest by the monitor's."""
 
-    def __init__(self, run_folder: Path, rank: int, host: str) -> None:
+    def __init__(self, run_folder: Path, rank: int, host: str, overlapped: Iterable[str] = ()) -> None:
+        self.overlapped = list(overlapped)
         self.path, self.rank, self.host = arrivals_path(run_folder, rank), rank, host
         self._steps: deque[tuple[int, list[tuple[str, float]]]] = deque(maxlen=KEPT_STEPS)
         self._calls: deque[tuple[str, int, float]] = deque(maxlen=MOST_CALLS)
@@ -66,7 +68,8 @@ class ArrivalLog:
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-            partial.write_text(json.dumps({"rank": self.rank, "host": self.host, "steps": found}), encoding="utf-8")
+            content = {"rank": self.rank, "host": self.host, "overlapped": self.overlapped, "steps": found}
+            partial.write_text(json.dumps(content), encoding="utf-8")
             os.replace(partial, self.path)
 
 
@@ -95,8 +98,9 @@ def waits(arrivals: Mapping[int, Mapping[str, Any]]) -> Waits:
     common = sorted(set.intersection(*(set(steps) for steps in by_step.values())))
     offsets = clock_offsets(arrivals, by_step, common)
     found: Waits = {rank: {step: {} for step in common} for rank in arrivals}
+    overlapped = {str(phase) for content in arrivals.values() for phase in content.get("overlapped", ())}
     for step in common:
-        meetings = _meetings({rank: by_step[rank][step] for rank in arrivals}, offsets)
+        meetings = _meetings({rank: by_step[rank][step] for rank in arrivals}, offsets, overlapped)
         for met in meetings.values():
             last = max(arrived for arrived, _, _ in met.values())
             if len(met) < 2 or min(left for _, left, _ in met.values()) < last - SLACK:
@@ -112,7 +116,9 @@ def waits(arrivals: Mapping[int, Mapping[str, Any]]) -> Waits:
 Meeting = dict[int, tuple[float, float, str]]  # rank -> arrived, at something else, in phase
 
 
-def _meetings(steps: Mapping[int, Mapping[str, Any]], offsets: Mapping[int, float]) -> dict[tuple[str, int], Meeting]:
+def _meetings(
+    steps: Mapping[int, Mapping[str, Any]], offsets: Mapping[int, float], overlapped: Collection[str] = ()
+) -> dict[tuple[str, int], Meeting]:
     """Collective -> who came when, and when that rank was seen at something else, at the latest right after it."""
     found: dict[tuple[str, int], Meeting] = {}
     for rank, step in steps.items():
@@ -122,6 +128,9 @@ def _meetings(steps: Mapping[int, Mapping[str, Any]], offsets: Mapping[int, floa
             while at + 1 < len(marks) and marks[at + 1][1] <= arrived:
                 at += 1
             after = [marks[at + 1][1]] if at + 1 < len(marks) else []
+            further = index + 1 < len(calls) and bool(after) and calls[index + 1][2] < after[0]
+            if further and marks[at][0] in overlapped:  # its phase has a later one
+                continue
             after += [calls[index + 1][2]] if index + 1 < len(calls) else []
             left = min(after, default=arrived)
             found.setdefault((str(group), int(number)), {})[rank] = (arrived - offset, left - offset, str(marks[at][0]))

@@ -54,6 +54,8 @@ def simulate(
                         calls[rank].append(["0", number, now[rank] + offsets.get(rank, 0.0)])
                     if blocking:
                         now = dict.fromkeys(now, max(now.values()) + 1e-3)
+            if phase in clock.get("waits_after", ()):
+                now = dict.fromkeys(now, max(now.values()))
         if not blocking:
             now = dict.fromkeys(now, max(now.values()))
         for rank in range(ranks):
@@ -101,6 +103,17 @@ def test_calls_that_do_not_block_are_no_waits() -> None:
     assert sum(sum(phases.values()) for steps in waits(arrivals).values() for phases in steps.values()) < 12 * 4 * 0.4
     found = slow_in_work(work(arrivals), 1.4)
     assert (found[0].rank, found[0].phase) == (1, "forward")
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
+def test_ddp_waits_once_after_its_last_bucket(phase: str) -> None:
+    """Buckets are sent while the backward pass goes on; that a rank is late at each of them is one lateness."""
+    arrivals = simulate(4, 12, one_slow(2, phase), blocking=False, waits_after=("backward", "optimizer"))
+    for content in arrivals.values():
+        content["overlapped"] = ["backward"]
+    found = slow_in_work(work(arrivals), 1.1)
+    assert [(each.rank, each.phase) for each in found] == [(2, phase)]
+    assert found[0].ratio == pytest.approx(1.3, abs=0.06)
 
 
 def test_clocks_of_hosts_may_be_apart() -> None:
