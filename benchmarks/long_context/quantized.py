@@ -78,7 +78,7 @@ def _quantized(linear: nn.Linear, options: Any, device: torch.device, spread: fl
         device="meta",
     )
     whole = torch.empty(linear.out_features, linear.in_features, dtype=compute, device=device).normal_(0, spread)
-    layer.weight = Params4bit(
-        whole, requires_grad=False, compress_statistics=double, quant_type=kind, module=layer
-    ).to(device)
+    layer.weight = Params4bit(whole, requires_grad=False, compress_statistics=double, quant_type=kind, module=layer).to(
+        device
+    )
     return layer

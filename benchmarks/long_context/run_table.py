@@ -142,11 +142,10 @@ class Runner:
         if self.fork:
             import measure
 
-            measure.preload()
-            self.fork = self._forked(_touch_device, 60) == 0
+            self.fork = measure.preload() and self._forked(_touch_device, 60) == 0
         import importlib.metadata
 
-        names = ("torch", "transformers", "accelerate", "deepspeed", "liger-kernel", "flash-attn-4", "peft", "trl", "datasets")
+        names = ("torch", "transformers", "accelerate", "deepspeed", "liger-kernel", "flash-attn-4", "peft", "trl")
         versions = {}
         for name in names:
             try:
@@ -175,7 +174,8 @@ class Runner:
             report(self.output, {**as_json(row), "error": why, "lines_before": len(self._lines(row.name)) - before})
             return
         last = self._lines(row.name)[-1:]
-        if isinstance(row, Row) and row.level == "auto" and not row.trl and last and "out of memory" in last[0].get("error", ""):
+        full = bool(last) and "out of memory" in last[0].get("error", "")
+        if full and isinstance(row, Row) and row.level == "auto" and not row.trl:
             self.run(smaller(row))
 
     def _lines(self, name: str) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ float32 by default. A step holds one packed row, where TRL's default of eight wo
 Where a setting runs out of memory the next of `SETTINGS` is tried, and the line says which did.
 
 Times are those of whole optimizer steps between synchronisations, without the loading of the batch; tokens are those
-of the rows, which have no padding; MFU counts the same document-masked FLOPs as the other rows.
+of the rows, which have no padding; MFU counts the same document-masked FLOPs as the other rows. `attended_pieces` is
+the length of the piece that a token lies in, on average.
 """
 
 from __future__ import annotations
@@ -168,9 +169,9 @@ class Peer:
             use_cpu=not self.on_gpu,
             **(best if self.row.trl == "best" else {}),
         )
-        documents = Dataset.from_dict({
-            "input_ids": [np.asarray(self.store[index], dtype=np.int64) for index in range(len(self.store))]
-        })
+        documents = Dataset.from_dict(
+            {"input_ids": [np.asarray(self.store[index], dtype=np.int64) for index in range(len(self.store))]}
+        )
         words = tokenizer()
         return Timed(
             model=model, args=settings, train_dataset=documents, processing_class=words, callbacks=[self.clock()]
@@ -235,7 +236,7 @@ class Peer:
             "device": name,
             "tokens_a_step": statistics.median(float(found.sum()) for _, found in steps),
             "pieces_a_step": [len(found) for _, found in steps],
-            "mean_square_over_tokens": round(statistics.median(s / f.sum() for s, (_, f) in zip(squares, steps)), 1),
+            "attended_pieces": round(sum(squares) / sum(float(found.sum()) for _, found in steps), 1),
             "step_seconds": [round(second, 3) for second in self.seconds],
             "tokens_per_second": round(statistics.median(rates), 1),
             "model_tflops_per_second": round(statistics.median(speeds) / 1e12, 2),

@@ -31,6 +31,7 @@ class Run:
     attention: str = "auto"
     held_out: bool = False
     steps: int = 3  # the first warms up, the last is traced, those between are timed
+    ranks: int = 1  # GPUs of one machine (measure_ranks.py)
 
     @property
     def group(self) -> str:
@@ -87,7 +88,7 @@ REST = (
     _plain("qwen7b-8L-bf16-8k-linear_4", "qwen2.5-7b", 8, 8192, 8192, "linear_4"),
     _plain("llama8b-8L-bf16-16k-attention_offload", "llama-3.1-8b", 8, 16384, 8192, "attention_offload", held_out=True),
     Run("67b-20L-lora-4k-full", "deepseek-67b", 20, "none", 4096, 4096, lora_rank=64, accumulation=2),
-    Run("9b-16L-lora-64k-full", "yi-9b", 16, "none", 65536, 32768, lora_rank=16, held_out=True),
+    Run("9b-8L-lora-64k-full", "yi-9b", 8, "none", 65536, 32768, lora_rank=16, held_out=True),
     _plain("2b-bf16-8k-none", "small-2b", 24, 8192, 2048, "none"),
     _plain("6b-8L-bf16-32k-every_4_offload", "yi-6b", 8, 32768, 32768, "every_4_offload", held_out=True),
     _plain("34b-4L-bf16-64k-attention_tiled", "yi-34b", 4, 65536, 32768, "attention_tiled"),
@@ -96,6 +97,22 @@ REST = (
     _plain("6b-4L-bf16-128k-full", "yi-6b", 4, 131072, 131072),
     Run("6b-8L-qlora-8k-full", "yi-6b", 8, "none", 8192, 8192, lora_rank=16, qlora=True),
     Run("34b-4L-qlora-16k-full", "yi-34b", 4, "none", 16384, 16384, lora_rank=16, qlora=True, held_out=True),
+)
+# Several GPUs of one machine: measured by measure_ranks.py, all held out (no constant was fitted on several ranks)
+_TWO = {"ranks": 2, "held_out": True, "steps": 6, "attention": "varlen"}  # varlen: its proof compiles nothing
+RANKS = (
+    Run("2gpu-6b-12L-zero3-8k-none", "yi-6b", 12, "zero3", 8192, 4096, "none", **_TWO),
+    Run("2gpu-6b-12L-zero2-8k-full-acc2", "yi-6b", 12, "zero2", 8192, 4096, accumulation=2, **_TWO),
+    Run("2gpu-6b-12L-zero1-8k-none", "yi-6b", 12, "zero1", 8192, 4096, "none", **_TWO),
+    Run("2gpu-34b-20L-zero3-lora-4k-full", "yi-34b", 20, "zero3", 4096, 4096, lora_rank=16, **_TWO),
+    Run("2gpu-67b-3L-zero3-8k-full-acc2", "deepseek-67b", 3, "zero3", 8192, 8192, accumulation=2, **_TWO),
+    Run("2gpu-34b-16L-zero2-lora-8k-full", "yi-34b", 16, "zero2", 8192, 8192, lora_rank=16, **_TWO),
+    Run("2gpu-6b-16L-ddp-lora-8k-full", "yi-6b", 16, "none", 8192, 8192, lora_rank=16, **_TWO),
+)
+TINY_RANKS = (
+    Run("2gpu-tiny-zero2", "tiny", 2, "zero2", 256, 128, ranks=2, steps=6, accumulation=2),
+    Run("2gpu-tiny-zero3", "tiny", 4, "zero3", 256, 128, ranks=2, steps=6),
+    Run("2gpu-tiny-ddp-lora", "tiny", 2, "none", 256, 128, ranks=2, steps=6, lora_rank=4),
 )
 # A tiny run of each group, for a test of this script on a machine without a GPU
 TINY = (
@@ -107,5 +124,5 @@ TINY = (
 
 
 def all_runs() -> tuple[Run, ...]:
-    """Every run but the tiny ones, in the order in which they are measured."""
+    """Every run on one GPU but the tiny ones, in the order in which they are measured."""
     return FIRST + SHARDED + ZERO3 + REST

@@ -8,7 +8,8 @@ that a crash, an out-of-memory or a change of group costs no imports. A run that
 Prints one JSON line a run (and appends it to --output): the configuration; bytes allocated after building, when
 training begins, after each phase and after the last step; peaks of the phases and of all; reserved bytes and what lies
 outside the allocator; what was live at the peak; host memory; seconds of the phases (median of the middle steps);
-`planned`: the planner's bytes by part for the same setup. Names that --output already holds are not measured again.
+`predicted`: what the planner said before anything was built (written then to OUTPUT.predicted.jsonl); `planned`: its
+bytes by part for the same setup in a process of its own. Names that --output already holds are not measured again.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="comma list of names of runs")
     parser.add_argument("--ordered", action="store_true", help="in the order of --only")
     parser.add_argument("--tiny", action="store_true", help="tiny models instead: a test of this script, on a CPU too")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", default="", metavar="PREDICTIONS", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.worker:
-        work(Path(flags.output), flags.tiny)
+        work(Path(flags.output), Path(flags.worker), flags.tiny)
     else:
         Supervisor(flags).run()
 
@@ -72,11 +73,17 @@ def append(path: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
+def predictions_of(output: Path) -> Path:
+    """Where predictions are written, each before its measurement."""
+    return output.with_suffix(".predicted.jsonl")
+
+
 class Supervisor:
     """Deals runs to worker processes and puts the plan beside what they report."""
 
     def __init__(self, flags: argparse.Namespace) -> None:
         self.output, self.tiny, self.seconds = Path(flags.output), flags.tiny, flags.seconds
+        self.predictions = predictions_of(self.output)
         self.folder = tempfile.TemporaryDirectory(prefix="medscroll-measure-")
         self.raw = Path(self.folder.name) / "raw.jsonl"
         self.raw.write_text("".join(json.dumps(line) + "\n" for line in finished(self.output).values()), "utf-8")
@@ -111,9 +118,9 @@ class Supervisor:
             self.worker.end()
             self.worker = None
         if self.worker is None:
-            self.worker = self.spare or Worker(self.raw, self.tiny)
+            self.worker = self.spare or Worker(self.raw, self.predictions, self.tiny)
             self.worker.group = run.group
-            self.spare = Worker(self.raw, self.tiny)
+            self.spare = Worker(self.raw, self.predictions, self.tiny)
         limit = time.time() + self.seconds + (0.0 if self.worker.used else IMPORTING)
         self.worker.take(run)
         while run.name not in finished(self.raw):
@@ -148,8 +155,9 @@ class Supervisor:
 class Worker:
     """A process that measures the runs whose names it reads."""
 
-    def __init__(self, raw: Path, tiny: bool) -> None:
-        command = [sys.executable, __file__, "--worker", "--output", str(raw), *(["--tiny"] if tiny else [])]
+    def __init__(self, raw: Path, predictions: Path, tiny: bool) -> None:
+        command = [sys.executable, __file__, "--worker", str(predictions), "--output", str(raw)]
+        command += ["--tiny"] if tiny else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, text=True)
         self.group, self.used = "", False
 
@@ -211,7 +219,7 @@ def config_of_record(record: dict[str, Any]) -> Any:
     return config
 
 
-def work(raw: Path, tiny: bool) -> None:
+def work(raw: Path, predictions: Path, tiny: bool) -> None:
     """Import everything, then measure the runs that are named on stdin, until one leaves memory behind."""
     import one_run
     import torch
@@ -227,8 +235,13 @@ def work(raw: Path, tiny: bool) -> None:
     for line in sys.stdin:
         run, began = runs[line.strip()], time.perf_counter()
         record: dict[str, Any] = dataclasses.asdict(run)
+
+        def announce(found: dict[str, Any], record: dict[str, Any] = record) -> None:
+            record["predicted"] = found["predicted"]
+            append(predictions, {"name": record["name"], **found})
+
         try:
-            record |= one_run.measure(run)
+            record |= one_run.measure(run, announce)
         except Exception as error:
             first = str(error).splitlines()[0][:300] if str(error) else ""
             record["error"] = f"{type(error).__name__}: {first}"
@@ -236,10 +249,13 @@ def work(raw: Path, tiny: bool) -> None:
             traceback.clear_frames(error.__traceback__)
         gc.collect()
         if torch.cuda.is_available():
-            one_run.empty_what_is_left()
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
-            record["left_behind"] = torch.cuda.memory_allocated()
+            try:
+                one_run.empty_what_is_left()
+                torch.cuda.synchronize()
+                torch.cuda.empty_cache()
+                record["left_behind"] = torch.cuda.memory_allocated()
+            except Exception as error:  # a kernel has ended the CUDA context: the next run needs another process
+                record.setdefault("error", f"after the run: {str(error).splitlines()[0][:200]}")
         record["seconds_in_all"] = round(time.perf_counter() - began, 1)
         record.setdefault("setup", {})
         if not record["setup"]:

@@ -17,12 +17,14 @@ import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from configurations import Run
+from predict import predicted
 
 from medscroll.config.arguments import AdapterArguments, ModelArguments
 from medscroll.config.training import TrainingArguments
@@ -77,7 +79,7 @@ def tokenizer() -> Any:
 
 def stage_data(run: Run, config: Any) -> StageData:
     """The rows of a run: every block holds block_size tokens in documents of one length."""
-    blocks = run.steps * run.accumulation * run.micro_batch
+    blocks = run.steps * run.accumulation * run.micro_batch * run.ranks
     source = RandomDocuments(blocks * run.block_size // run.document, run.document, config.vocab_size)
     plan = pack(source.lengths, block_size=run.block_size, context_tokens=0)
     assert plan.num_blocks == blocks, "a row is not full"
@@ -127,8 +129,15 @@ def config_of(run: Run, model_args: ModelArguments) -> Any:
     return config
 
 
-def measure(run: Run) -> dict[str, Any]:
-    """Build, train `run.steps` steps, and say what that took."""
+def measure(
+    run: Run, announce: Callable[[dict[str, Any]], None] | None = None, meter_class: type[Meter] | None = None
+) -> dict[str, Any]:
+    """Build, train `run.steps` steps, and say what that took.
+
+    Args:
+        announce: is given what the planner predicts, before anything is built.
+        meter_class: of the meter, where it is not `Meter`.
+    """
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -150,6 +159,8 @@ def measure(run: Run) -> dict[str, Any]:
         context = session.Context(device, stage, parameters, adapters, None, deepspeed, place)
         setup = session.choose(data, model_args, args, context)
         planned = planned_setup(run, config, parameters, model_args, adapters, args=args, setup=setup)
+        if announce is not None:
+            announce({"setup": planned, "predicted": predicted(config, planned)})
         schedule = session.make_schedule(data, args, place.world_size, flops)
         session.open_process_group(args, deepspeed)
         build = {"dtype": setup.dtype, "device": device, "attn_backend": setup.attn_backend, "seed": args.seed}
@@ -158,7 +169,7 @@ def measure(run: Run) -> dict[str, Any]:
         store = apply_level(model, setup.level, row_bytes=row * config.hidden_size * setup.element)
         built = allocated_now()
         trainer = session.make_trainer(data, args, model, schedule=schedule, flops=flops, place=place, device=device)
-        meter = Meter(on_gpu, run.steps)
+        meter = (meter_class or Meter)(on_gpu, run.steps)
         trainer.add_callback(callback(meter, trainer))
         trainer.train()
         result = meter.result()
@@ -188,7 +199,7 @@ def planned_setup(
     found = setup_of_run(
         config,
         parameters,
-        SimpleNamespace(nodes=1, gpus_per_node=1),  # type: ignore[arg-type]
+        SimpleNamespace(nodes=1, gpus_per_node=run.ranks),  # type: ignore[arg-type]
         model_args,
         adapters,
         args=args,

@@ -190,9 +190,9 @@ def _first_that_fits(setup: TrainingSetup, room: Room) -> tuple[Level, str]:
     for candidate in _levels(num_layers(setup), tokens, tile=tiles):
         held = _held(setup, candidate, room)
         if held is not None:
-            level, found = held
-            fastest = "" if level.kind == "none" else "; faster levels do not fit"
-            return level, f"planned {_words(found, room)}{fastest}"
+            chosen, found = held
+            fastest = "" if chosen.kind == "none" else "; faster levels do not fit"
+            return chosen, f"planned {_words(found, room)}{fastest}"
     longest = longest_block_that_fits(setup, room, tile=tiles)
     smallest = min(
         (estimate(setup, level) for level in _smallest(tiled=tiles and tokens > TILE_TOKENS)),

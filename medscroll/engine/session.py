@@ -153,6 +153,7 @@ def run_session(
         trainer.add_callback(PlanCheck(plan, trainer.record, args.calibration_file, meter, place.world_size))
         if trainer.monitor is not None:
             trainer.monitor.planned_memory = plan.candidate.memory.allocated
+            trainer.monitor.planned_traffic = plan.candidate.network.collectives
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
         say(f"resuming from {resume}")

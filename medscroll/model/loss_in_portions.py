@@ -208,7 +208,7 @@ def _why_not(text: str, kind: type, trust_remote_code: bool) -> str:
     config: Any = kind.from_dict(json.loads(text))  # type: ignore[attr-defined]
     if getattr(config.get_text_config(), "output_router_logits", False):
         return "the loss of its routers is added"
-    # set_zero3_state: a run under ZeRO-3 would shard this model too, which every rank makes for itself
+    # set_zero3_state: where ZeRO-3 is armed, transformers would shard this model too
     with torch.random.fork_rng(devices=[]), torch.device("cpu"), set_zero3_state():
         torch.manual_seed(0)
         small: Any = AutoModelForCausalLM.from_config(

@@ -105,7 +105,8 @@ def _layer_bytes(setup: TrainingSetup, work: ModelWork) -> float:
         size *= float(table["mixed"])  # norms and residuals stay in float32, and products cast
     slower = 1.0 if setup.liger else float(table["without_liger"])
     norms, residuals = 4 * work.hidden * slower, 6 * work.hidden
-    rope = float(table["rope_passes_liger" if setup.liger else "rope_passes"]) * (work.heads * work.head_dim + work.kv_width)
+    passes = float(table["rope_passes_liger" if setup.liger else "rope_passes"])
+    rope = passes * (work.heads * work.head_dim + work.kv_width)
     activation = (3 if work.gates > 1 else 2) * work.mlp * (1.0 if setup.liger else 5 / 3)
     return size * (norms + residuals + rope + activation)
 
