@@ -98,10 +98,7 @@ def measure(row: Row, data_dir: str) -> dict[str, Any]:
         with session.watched(trainer.monitor):
             trainer.train()
         found = {**run.result(), **clock.result(run), "build_seconds": round(built, 1)}
-        try:
-            return {**found, **memory_of(run, store)}
-        except RuntimeError as error:  # the measurement is worth more than the estimate beside it
-            return {**found, "estimate_error": str(error)}
+        return {**found, **memory_of(run, store)}
 
 
 class Setup:
@@ -385,10 +382,7 @@ def memory_of(run: Setup, store: Any) -> dict[str, Any]:
 
     from medscroll.engine.activation import estimate
 
-    guess = estimate(run.step, run.setup.level)
-    found = {
-        "estimate_gib": round(guess.device / GIB, 1),
-        "estimate_parts_gib": [round(part / GIB, 1) for part in (guess.states, guess.kept, guess.working)],
+    found: dict[str, Any] = {
         "host_inputs_gib": round(store.bytes_held / GIB, 2) if store is not None else 0.0,
         "host_peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1),
     }
@@ -396,4 +390,9 @@ def memory_of(run: Setup, store: Any) -> dict[str, Any]:
         found["peak_gib"] = round(torch.cuda.max_memory_allocated() / GIB, 1)
         found["reserved_gib"] = round(torch.cuda.max_memory_reserved() / GIB, 1)
         found["device_gib"] = round(torch.cuda.get_device_properties(0).total_memory / GIB, 1)
-    return found
+    try:
+        guess = estimate(run.step, run.setup.level)
+    except RuntimeError as error:  # the measurement is worth more than the estimate beside it
+        return {**found, "estimate_error": str(error)}
+    parts = [round(part / GIB, 1) for part in (guess.states, guess.kept, guess.working)]
+    return {**found, "estimate_gib": round(guess.device / GIB, 1), "estimate_parts_gib": parts}

@@ -152,8 +152,8 @@ def _asked(args: TrainingArguments) -> str:
 def _levels(layers: int, tokens: int, *, tile: bool) -> Iterator[Level]:
     """From fastest to smallest. Kept attention saves what grows with the square of a document.
 
-    Copies to the host run beside the computation; in a long row, where a layer takes a tenth of a second, they cost
-    less than any recomputation, in a short one they come after it.
+    Copies to the host run beside the computation; in a long row, where one layer computes for longer than its input
+    is copied, they come before recomputation, in a short one after it.
     A tiled MLP computes the MLP once more, which a long row hardly feels; so there it comes before attention is
     recomputed, and in a short row not at all.
     """

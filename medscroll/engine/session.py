@@ -36,7 +36,7 @@ from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
 from medscroll.model.load import build_model
-from medscroll.model.loss_in_portions import PORTION, REASON, LossInPortions, why_not
+from medscroll.model.loss_in_portions import LossInPortions, in_words, why_not
 from medscroll.model.recompute import apply_level
 from medscroll.model.rounding import StochasticAdamW
 from medscroll.monitor.traffic import enable_recorder
@@ -224,9 +224,8 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
     if not on_gpu:
         args.use_cpu, args.dataloader_pin_memory = True, False
     choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
-    choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
-    if context.zero_stage == 3:
-        choices.append(Choice("logits", "whole rows" if whole else f"{PORTION:,} positions at a time", whole or REASON))
+    loss = f"; {in_words(whole)}" if context.zero_stage == 3 else ""
+    choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason + loss))
     planned = planned_setup(data, model_args, args, context, (dtype, backend.name), liger=liger.use)
     level, level_choice = choose_level(args, planned, room_here(device, context.place.local_world_size))
     choices.append(level_choice)
@@ -336,7 +335,8 @@ def make_trainer(
     events = EventLog(run_folder, place.rank)
     monitor = RunMonitor(monitor_settings(args), run_folder, place, device, events) if args.monitor_run else None
     trust = bool(data.resolved.get("trust_remote_code"))
-    in_portions = zero_stage(args.deepspeed) == 3 and not why_not(data.config, model, trust_remote_code=trust)
+    deepspeed = args.deepspeed if isinstance(args.deepspeed, dict) else None  # as `open_process_group` left it
+    in_portions = zero_stage(deepspeed) == 3 and not why_not(data.config, model, trust_remote_code=trust)
     return BlockTrainer(
         model=model,
         portions=LossInPortions(model) if in_portions else None,

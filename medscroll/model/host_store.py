@@ -5,8 +5,7 @@ rounds up to a power of two: 3 GiB would take 4) and used again every step. Both
 the computing stream waits only for a copy that it needs. A fetch starts the copy of the one below.
 
 Cost: device: two layer inputs on the way out, two on the way back. Host: the sum of the layer inputs. The first step
-also touches and registers the buffers; all cores touch them, as one alone takes most of a second a GiB. On a CPU the
-copies are plain ones, for tests.
+also touches (from all cores) and registers the buffers. On a CPU the copies are plain ones, for tests.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from torch.autograd.function import once_differentiable
 
 PORTION = 2048  # positions whose logits exist at a time
 IGNORED = -100
-REASON = "ZeRO-3 gathers lm_head once for all portions of a row; whole logits are never made"
 
 
 def next_labels(labels: torch.Tensor) -> torch.Tensor:
@@ -177,6 +176,13 @@ class LossInPortions:
         return total / (items.to(total.device) if isinstance(items, torch.Tensor) else items)
 
 
+def in_words(whole: str) -> str:
+    """How a run under ZeRO-3 computes its loss; `whole` is what `why_not` says."""
+    if whole:
+        return f"ZeRO-3: logits of whole rows, for {whole}"
+    return f"ZeRO-3: logits of {PORTION:,} positions at a time, lm_head gathered once for all of them"
+
+
 def why_not(config: Any, model: nn.Module | None = None, *, trust_remote_code: bool = False) -> str:
     """Why a model cannot have its loss in portions; "" where it can. With `model`, its own output layer is looked at.
 
@@ -186,7 +192,8 @@ def why_not(config: Any, model: nn.Module | None = None, *, trust_remote_code: b
     head = None if model is None else output_layer(model)
     if head is not None and not isinstance(head, _InPortions) and type(head) is not nn.Linear:
         return f"an output layer of class {type(head).__name__}"
-    return _why_not(config.to_json_string(use_diff=False), type(config), trust_remote_code)
+    kind: Any = type(config)
+    return _why_not(config.to_json_string(use_diff=False), kind, trust_remote_code)
 
 
 @functools.lru_cache(maxsize=64)
