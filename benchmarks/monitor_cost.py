@@ -2,7 +2,7 @@
 
     python benchmarks/monitor_cost.py                                           a small model on the CPU
     torchrun --nproc_per_node 2 benchmarks/monitor_cost.py                      the same, two ranks over gloo
-    python benchmarks/monitor_cost.py --pairs 200                               the finest figure: step by step in turn
+    python benchmarks/monitor_cost.py --pairs 2000 --tokens 64                  the finest figure: step by step in turn
     python benchmarks/monitor_cost.py --model yi-6b --tokens 8192 --steps 8 --rounds 3 --seconds 70    one GPU, 80 GB
 
 The loop does what a training step does (forward, backward, AdamW) on one row of random tokens. Segments of steps
@@ -10,9 +10,15 @@ alternate: monitor off, on, off, on, ...; "on" is `medscroll.engine.monitoring.R
 samples, counted traffic, marks and events, exactly as the Trainer drives it; one segment in four of those records
 profiler windows at every other step. Reported: the median step of each kind over all segments, and their ratios to
 "off"; a JSON line a round, the processor time of the monitor's threads, and a line at the end.
-`--pairs N` measures instead N pairs of neighbouring steps, one off, one on, in changing order: a machine whose speed
-drifts does so for both; the median of the N ratios and its standard error (from the median deviation) are printed.
 The first round's "off" comes before any profiler was started.
+
+`--pairs N` measures instead N pairs of neighbouring steps, one off, one on, in changing order: a machine whose speed
+drifts does so for both. Beside the clock it reads the processor time of the process, which other jobs on the machine
+do not lengthen; of both ratios the median and its standard error (from the median deviation) are printed. What the
+monitor does a step does not depend on the step, so short steps (`--tokens 64`) tell the added seconds most finely. What
+its threads take runs on during "off" and is added from their own clocks; what its calls take in the training thread is
+also given from that thread's clock, a figure without any noise of the training. Then N / 10 windows: three
+steps (warming up, recorded, the one after) against three without, with the processor time of the analysing process.
 A run with `--monitor_window_every K` pays (K - 1) times `on` and once `window`: `with_window` is that mean at K = 200.
 """
 
@@ -22,6 +28,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import sys
 import tempfile
 import threading
@@ -82,6 +89,14 @@ class Job:
         self.on = self.monitor("on", 0)
         self.window = self.monitor("window", 4)
         self.count = 0
+        self.called = 0.0  # seconds of the training thread's processor time in the monitor's calls
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        """A call of the monitor by the training thread, timed."""
+        began = time.thread_time()
+        result = function(*arguments)
+        self.called += time.thread_time() - began
+        return result
 
     def monitor(self, name: str, every: int) -> RunMonitor:
         """A monitor with windows at each `every` steps; 0: none."""
@@ -98,7 +113,7 @@ class Job:
 
         def mark(phase: str) -> None:
             if monitor is not None:
-                monitor.clock.mark(phase)
+                self.call(monitor.clock.mark, phase)
 
         mark("data")
         mark("other")
@@ -109,12 +124,12 @@ class Job:
         mark("optimizer")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        timing = monitor.step_end(self.count) if monitor is not None else None
+        timing = self.call(monitor.step_end, self.count) if monitor is not None else None
         value = loss.item()
         if monitor is not None and timing is not None:
             consumed = {"blocks": [0], "fillers": 0, "tokens": self.tokens.numel(), "targets": self.tokens.numel()}
             event = {"type": "step", "step": self.count, **consumed, "loss": value, "grad_norm": 1.0}
-            monitor.emit(event, timing)
+            self.call(monitor.emit, event, timing)
         return time.perf_counter() - began
 
 
@@ -126,27 +141,94 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--steps", type=int, default=40, help="steps of a segment")
     parser.add_argument("--rounds", type=int, default=6, help="rounds of one segment of each kind")
-    parser.add_argument("--pairs", type=int, default=0, help="measure pairs of steps instead of segments; no windows")
+    parser.add_argument("--pairs", type=int, default=0, help="measure pairs of steps instead of segments")
     parser.add_argument("--seconds", type=float, default=600, help="stop after the round that passes this time")
     parser.add_argument("--cpu", action="store_true")
     return parser.parse_args()
 
 
-def run_pairs(job: Job, pairs: int) -> dict[str, float]:
-    """Medians of off and on over pairs of neighbouring steps, the median ratio, and its standard error."""
-    off: list[float] = []
-    on: list[float] = []
+def run_pairs(job: Job, pairs: int) -> dict[str, Any]:
+    """Pairs of neighbouring steps, off and on: ratios by the clock and by processor time, with standard errors."""
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    processor: dict[bool, list[float]] = {False: [], True: []}
+    job.called, threads, began = 0.0, threads_time(), time.perf_counter()
     for index in range(pairs):
         for measured in (False, True) if index % 2 else (True, False):
             if measured:
                 job.on.clock.begin()  # the step before was not its own
-            (on if measured else off).append(job.step(job.on if measured else None))
+            before = time.process_time()
+            seconds[measured].append(job.step(job.on if measured else None))
+            processor[measured].append(time.process_time() - before)
+    in_threads = (threads_time() - threads) / 2 / (time.perf_counter() - began)  # of a core, one of two monitors
+    by_clock, by_processor = ratio_of(seconds[False], seconds[True]), ratio_of(processor[False], processor[True])
+    off, off_processor = median(seconds[False]), median(processor[False])
+    added = sorted(with_it - without for with_it, without in zip(processor[True], processor[False], strict=True))
+    middle = median(added)
+    error = 1.858 * median(abs(each - middle) for each in added) / pairs**0.5
+    calls, extra = job.called / pairs, in_threads
+    return {
+        "pairs": pairs,
+        "off_s": round(off, 6),
+        "off_processor_s": round(off_processor, 6),
+        "by_clock": by_clock,
+        "by_processor_time": by_processor,
+        "added_s": round(middle, 7),
+        "added_standard_error": round(error, 7),
+        "threads_share_of_a_core": round(extra, 6),
+        "calls_s": round(calls, 7),
+        "calls_over_step": round(calls / off_processor, 6),
+        "between_windows": round(by_processor["ratio"] - 1 + extra, 6),
+        "between_windows_at_most": round(by_processor["ratio"] - 1 + 2 * by_processor["standard_error"] + extra, 6),
+        "between_windows_by_own_clocks": round(calls / off_processor + extra, 6),
+    }
+
+
+def ratio_of(off: list[float], on: list[float]) -> dict[str, float]:
+    """The median ratio of pairs, its standard error, and the quarters."""
     ratios = sorted(with_it / without for with_it, without in zip(on, off, strict=True))
     middle = median(ratios)
     error = 1.858 * median(abs(ratio - middle) for ratio in ratios) / len(ratios) ** 0.5
-    found = {"off_s": median(off), "on_s": median(on), "ratio": middle, "standard_error": error}
-    quarters = {"quarter": ratios[len(ratios) // 4], "three_quarters": ratios[3 * len(ratios) // 4]}
-    return {"pairs": pairs, **{key: round(value, 6) for key, value in (found | quarters).items()}}
+    found = {"ratio": middle, "standard_error": error}
+    found |= {"quarter": ratios[len(ratios) // 4], "three_quarters": ratios[3 * len(ratios) // 4]}
+    return {key: round(value, 6) for key, value in found.items()}
+
+
+def threads_time() -> float:
+    """Processor seconds of the monitors' threads so far."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("medscroll-")]
+    clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threads if thread.ident is not None]
+    return sum(map(time.clock_gettime, clocks))
+
+
+def run_windows(job: Job, groups: int, pairs: dict[str, Any]) -> dict[str, Any]:
+    """Three steps with a window against three without, and what the analysis takes in a process of its own."""
+    monitor = job.monitor("windows", 1)
+    monitor.windows._steps_here = 100  # past the early windows
+    extra: list[float] = []
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for index in range(groups + 1):
+        spent: dict[bool, float] = {}
+        for measured in (False, True) if index % 2 else (True, False):
+            if measured:
+                monitor.clock.begin()
+            before = time.process_time()
+            for _ in range(3):
+                job.step(monitor if measured else None)
+            spent[measured] = time.process_time() - before
+        if index:  # the first window pays for loading the profiler's library
+            extra.append(spent[True] - spent[False])
+    with watched(monitor):
+        pass
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    analysis = (after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime) / (groups + 1)
+    middle = median(extra)
+    error = 1.858 * median(abs(each - middle) for each in extra) / len(extra) ** 0.5
+    share = (middle + analysis) / (200 * pairs["off_processor_s"])
+    found = {"window_processor_s": middle, "standard_error": error, "analysis_processor_s": analysis}
+    found |= {"windows_at_200": share, "with_windows": share + pairs["between_windows"]}
+    found |= {"with_windows_at_most": share + 2 * error / (200 * pairs["off_processor_s"])}
+    found["with_windows_at_most"] += pairs["between_windows_at_most"]
+    return {"windows": groups, **{key: round(value, 6) for key, value in found.items()}}
 
 
 def run_round(job: Job, index: int, steps: int, times: dict[str, list[float]]) -> dict[str, float]:
@@ -208,6 +290,9 @@ def main() -> None:
             found = run_pairs(job, arguments.pairs)
             if rank == 0:
                 print(json.dumps({**machine(device), "tokens": arguments.tokens, **found}), flush=True)
+            priced = run_windows(job, max(3, arguments.pairs // 10), found)
+            if rank == 0:
+                print(json.dumps(priced), flush=True)
         else:
             rounds = run_rounds(job, arguments, times, began)
         # The threads also run during "off" segments, so their processor time is reported by itself.

@@ -11,6 +11,9 @@ share count in each). Processor time is what to compare on a machine that others
     clean            medscroll: the steps of the preset, documents and ledger, no tokens
     datasets_ftfy    datasets.map(ftfy.fix_text), written as JSONL
     datatrove_ftfy   datatrove: JsonlReader, FTFYFormatter, JsonlWriter
+    datatrove_steps  the same with steps like ours: Gopher's repetition and quality filters and FineWeb's, with
+                     thresholds that drop nothing, and MinHash signatures of the result (needs spacy and jieba; the
+                     language filter needs a model that is downloaded and is left out)
     prepare          medscroll: the steps, tokens with offsets, cuts, store, ledger, report
     datasets_tokens  datasets.map(ftfy.fix_text), then tokenizer in batches with offsets, saved
     datasets_ids     the same without offsets
@@ -35,19 +38,24 @@ from typing import Any
 
 import psutil
 
-CONTENDERS = ("clean", "datasets_ftfy", "datatrove_ftfy", "prepare", "datasets_tokens", "datasets_ids")
+CONTENDERS = (
+    "clean", "datasets_ftfy", "datatrove_ftfy", "datatrove_steps", "prepare", "datasets_tokens", "datasets_ids",
+)  # fmt: skip
+CORPORA = {"pmc_articles_en": "eng", "tcm_classics_zh": "zho_Hani"}  # folder -> language as datatrove names it
 
 
-def make_sources(corpora: Path, folder: Path, copies: int) -> tuple[int, int]:
+def make_sources(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
     """Two JSONL files of about the same size a language; returns (documents, characters)."""
+    copies = options.copies
     from medscroll.corpus.stage import document_shards, read_shard, write_documents
 
     folder.mkdir()
     documents = characters = 0
-    for name in ("pmc_articles_en", "tcm_classics_zh"):
+    for name in options.corpus:
         with tempfile.TemporaryDirectory() as scratch:
-            write_documents([corpora / name], Path(scratch))
+            write_documents([options.corpora / name], Path(scratch))
             texts = [each.text for path in document_shards(Path(scratch)) for each in read_shard(path)]
+        texts = texts[:: options.every]
         for part in range(2):
             with (folder / f"{name}-{part}.jsonl").open("w", encoding="utf-8") as out:
                 for copy in range(copies):
@@ -63,16 +71,8 @@ def contend(name: str, sources: Path, out: Path, options: argparse.Namespace) ->
     paths = sorted(str(path) for path in sources.glob("*.jsonl"))
     if name in ("clean", "prepare"):
         medscroll(name, sources, out, options)
-    elif name == "datatrove_ftfy":
-        from datatrove.executor import LocalPipelineExecutor
-        from datatrove.pipeline.formatters import FTFYFormatter
-        from datatrove.pipeline.readers import JsonlReader
-        from datatrove.pipeline.writers.jsonl import JsonlWriter
-
-        steps = [JsonlReader(str(sources), glob_pattern="*.jsonl"), FTFYFormatter(), JsonlWriter(str(out / "jsonl"))]
-        LocalPipelineExecutor(
-            steps, tasks=len(paths), workers=options.workers, logging_dir=str(out / "logs"), start_method="spawn"
-        ).run()
+    elif name in ("datatrove_ftfy", "datatrove_steps"):
+        datatrove(name, sources, out, options.workers)
     else:
         import datasets
         from ftfy import fix_text
@@ -90,6 +90,52 @@ def contend(name: str, sources: Path, out: Path, options: argparse.Namespace) ->
             lambda rows: tokenizer(rows["text"], return_offsets_mapping=offsets, return_attention_mask=False),
             batched=True, batch_size=16, num_proc=options.workers, remove_columns=["text"],
         ).save_to_disk(str(out / "tokens"))  # fmt: skip
+
+
+def datatrove(name: str, sources: Path, out: Path, workers: int) -> None:
+    """datatrove: ftfy alone, or with steps like ours. One pipeline a language, since its steps take one."""
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.formatters import FTFYFormatter
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.writers.jsonl import JsonlWriter
+
+    for corpus, language in CORPORA.items():
+        pattern = f"{corpus}-*.jsonl"
+        tasks = len(list(sources.glob(pattern)))
+        if not tasks:
+            continue
+        steps: list[Any] = [JsonlReader(str(sources), glob_pattern=pattern), FTFYFormatter()]
+        if name == "datatrove_steps":
+            steps += like_ours(language)
+        steps.append(JsonlWriter(str(out / corpus)))
+        if name == "datatrove_steps":
+            from datatrove.pipeline.dedup import MinhashDedupSignature
+
+            steps.append(MinhashDedupSignature(str(out / f"{corpus}-signatures"), language=language))
+        LocalPipelineExecutor(
+            steps, tasks=tasks, workers=workers, logging_dir=str(out / f"logs-{corpus}"), start_method="spawn"
+        ).run()
+
+
+def like_ours(language: str) -> list[Any]:
+    """Filters that measure what our step `quality` does; all thresholds are so wide that no document goes."""
+    from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+
+    wide = {"dup_line_frac": 1.0, "dup_para_frac": 1.0, "dup_line_char_frac": 1.0, "dup_para_char_frac": 1.0}
+    return [
+        GopherRepetitionFilter(
+            **wide, top_n_grams=tuple((n, 1.0) for n in (2, 3, 4)),
+            dup_n_grams=tuple((n, 1.0) for n in range(5, 11)), language=language,
+        ),
+        GopherQualityFilter(
+            min_doc_words=0, max_doc_words=10**9, min_avg_word_length=0, max_avg_word_length=10**6,
+            max_symbol_word_ratio=1e6, max_bullet_lines_ratio=1.0, max_ellipsis_lines_ratio=1.0,
+            max_non_alpha_words_ratio=0.0, min_stop_words=0, language=language,
+        ),
+        FineWebQualityFilter(
+            line_punct_thr=0.0, short_line_thr=1.0, char_duplicates_ratio=1.0, new_line_ratio=1e6, language=language
+        ),
+    ]  # fmt: skip
 
 
 def medscroll(name: str, sources: Path, out: Path, options: argparse.Namespace) -> None:
@@ -155,6 +201,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--preset", default="default")
+    parser.add_argument("--corpus", nargs="*", default=list(CORPORA), choices=CORPORA)
+    parser.add_argument("--every", type=int, default=1, help="take every N-th document")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--scratch", type=Path, default=None, help="where outputs are written; default: TMPDIR")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
@@ -166,8 +214,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         sources = Path(folder) / "sources"
-        documents, characters = make_sources(options.corpora, sources, options.copies)
-        print(json.dumps({"documents": documents, "characters": characters, "workers": options.workers}), flush=True)
+        documents, characters = make_sources(options, sources)
+        about = {"corpus": options.corpus, "documents": documents, "characters": characters}
+        print(json.dumps({**about, "workers": options.workers}), flush=True)
         results: dict[str, list[dict[str, float]]] = {name: [] for name in options.only}
         for _ in range(options.runs):
             for name in options.only:

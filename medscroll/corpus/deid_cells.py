@@ -27,12 +27,12 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("ACCOUNT", r"银行卡号?|银行账号|account(?: no\.?| number)?"),
     )
 )  # fmt: skip
-_LINE = re.compile(r"[^\n]+")
+_LINE = re.compile(r"[^\n]+|\n(?=\n)")
 _EMPTY = re.compile(
     r"[\s\-—:：/无*]*|不详|未知|N/?A|none|unknown|某.*|.*[*＊]{2,}.*|.*某.*|_{2,}|\[[^\]]*\]", re.IGNORECASE
 )
 _NAME_CELL = re.compile(
-    r"[\u4e00-\u9fff·]{2,10}|[\u4e00-\u9fff][ ]{1,4}[\u4e00-\u9fff]|[A-Z][A-Za-z'.\-]*(?:,?[ ][A-Z][A-Za-z'.\-]*){0,3}"
+    r"[\u4e00-\u9fff·]{2,10}|[\u4e00-\u9fff][ ]{1,4}[\u4e00-\u9fff]|[A-ZÀ-Þ][A-Za-zÀ-ÿ'’.\-]*(?:,?[ ][A-ZÀ-Þ][A-Za-zÀ-ÿ'’.\-]*){0,3}"
 )
 _ROWS = 20_000  # rows of one table that are looked at
 
@@ -46,6 +46,9 @@ def table_cells(folded: str) -> Iterator[Span]:
     rows = 0
     for line in _LINE.finditer(folded):
         text = line[0]
+        if text == "\n":  # a blank line ends a table
+            columns = {}
+            continue
         mark = "|" if text.count("|") >= 1 else "\t" if "\t" in text else ""
         if not mark or (columns and mark != separator):
             columns = {}

@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 
+from medscroll.corpus.code_points import CharacterSet, matches_at
 from medscroll.corpus.deid_spans import Span
 
 SHIFT_DAYS = 365  # at most, either way
@@ -61,18 +63,36 @@ def find_dates(folded: str) -> list[DateFound]:
     """Whole dates, and months or days without a year or day, ascending."""
     found = []
     taken: list[tuple[int, int]] = []
-    for match in _DATE.finditer(folded):
+    starts = _starts(folded)
+    for match in matches_at(_DATE, folded, starts):
         day = _day(match)
         if day is not None:
             found.append(DateFound(*match.span(), _parts(match), day, match))
             taken.append(match.span())
-    for match in _PARTIAL.finditer(folded):
+    for match in matches_at(_PARTIAL, folded, starts):
         group = match.lastgroup or ""
         start, stop = match.span(group)
         if not any(begin < stop and start < end for begin, end in taken):
             found.append(DateFound(start, stop, ((start, stop),), None, None))
     found.sort(key=lambda each: each.start)
     return found
+
+
+@lru_cache(maxsize=1)
+def _first_characters() -> tuple[tuple[CharacterSet, CharacterSet | None], ...]:
+    """Characters with which a date may begin, and those that must follow: digits, 一 or 二 of a year, months."""
+    digits = CharacterSet((point, point) for point in range(0x110000) if chr(point).isdecimal())
+    pairs = (("一二", _NUMERAL), ("".join(name[0] for name in _MONTHS), "".join(name[1] for name in _MONTHS)))
+    sets = (tuple(CharacterSet((ord(c), ord(c)) for c in side) for side in pair) for pair in pairs)
+    return (digits, None), *((first, second) for first, second in sets)
+
+
+def _starts(folded: str) -> list[int]:
+    """Where a date may begin, ascending: no digit of one stands right behind another number."""
+    places: list[int] = []
+    for first, second in _first_characters():
+        places += first.places(folded, second)
+    return sorted(place for place in places if not place or folded[place - 1] not in "0123456789")
 
 
 def _chinese_number(text: str) -> int:

@@ -39,7 +39,10 @@ _LABELS = (
     r"witness|seen[ ]+by|examined[ ]+by|ordered[ ]+by|collected[ ]+by|completed[ ]+by|written[ ]+by|author|next[ ]+of[ ]+kin|nok|emergency[ ]+contact|contact(?:[ ]+person)?|"
     r"health[ ]+care[ ]+proxy|hcp|power[ ]+of[ ]+attorney|poa|guardian|caregiver|spouse|wife|husband|mother|father|son|daughter|sister|brother|partner|"
     r"guarantor|subscriber|policy[ ]+holder|insured|employee|donor|recipient|mr|mrs|ms|therapist|case[ ]+manager|social[ ]+worker|interpreter|informant|historian|"
-    r"responsible[ ]+party|to|from|dear"
+    r"responsible[ ]+party|to|from|dear|transcriptionist|transcriber|supervis(?:or|ing[ ]+(?:physician|provider))|discharging[ ]+(?:physician|provider)|operating[ ]+surgeon|"
+    r"co-?signed[ ]+by|countersigned[ ]+by|cardiologist|oncologist|neurologist|nephrologist|urologist|dermatologist|psychiatrist|psychologist|pediatrician|obstetrician|gynecologist|"
+    r"endocrinologist|gastroenterologist|pulmonologist|hospitalist|ophthalmologist|rheumatologist|hematologist|pharmacist|dietitian|midwife|paramedic|phlebotomist|sonographer|scribe|"
+    r"coordinator|investigator|parent|child|aunt|uncle|grandmother|grandfather|friend|neighbou?r|legal[ ]+(?:guardian|representative)|representative|decedent|primary[ ]+surgeon|operator"
 )
 _STRONG = re.compile(rf"(?<![A-Za-z])(?i:{_STRONG_LABELS}){_SEP}")
 _LABEL = re.compile(rf"(?<![A-Za-z\-])(?i:{_LABELS})(?:[ ]?\([^()\n]{{0,20}}\))?{_SEP}")
@@ -50,6 +53,7 @@ _TITLES = "Dr|Mr|Mrs|Ms|Prof|Professor|Doctor|Miss|Nurse|Rev|Sir|Madam|Mx|Fr|Sis
 _TITLE = re.compile(
     r"(?<![A-Za-z\-])(?:Dr|DR|Mr|MR|Mrs|MRS|Ms|Prof|PROF|Professor|Doctor|Miss|Nurse|Rev|Sir|Madam|Mx|Fr|Sister|Judge|Capt)(?:\.[ ]{0,2}|[ ]{1,2})(?=[A-Z])|(?<![A-Za-z\-])(?:MS|Drs|drs|dr|mr|mrs|ms)\.[ ]{0,2}(?=[A-Z])"
 )
+_VALVE = re.compile(r"(?i:mild|moderate|severe|trace|trivial|significant|no|with|and|or|of|grade|AR|TR|AS|acute|chronic|relapsing|progressive)[ ,/]{1,2}$")
 _BY_VERBS = (
     r"electronically signed|e-signed|digitally signed|signed|dictated|transcribed|authenticated|attested|cosigned|co-signed|countersigned|seen and examined|interviewed|"
     r"admitted|referred|discussed|evaluated|examined|accompanied|reviewed"
@@ -63,6 +67,10 @@ _RELATIONS = (
     r"daughter|son|wife|husband|mother|father|sister|brother|spouse|partner|fiance|fiancé|girlfriend|boyfriend|friend|neighbor|neighbour|aunt|uncle|niece|nephew|grandson|granddaughter|"
     r"grandmother|grandfather|cousin|guardian|proxy|caregiver|patient|pt|HCP|NOK|roommate|baby|infant|client|nurse|physician|surgeon|cardiologist|oncologist|neurologist|mom|dad"
 )
+_KIN = frozenset(
+    "daughter son wife husband mother father sister brother spouse partner aunt uncle niece nephew grandson granddaughter grandmother grandfather cousin mom dad".split()
+)
+_VERB = re.compile(r"[ ](?:was|is|has|had|were|will|who|denies|denied|reports|reported|states|stated|presented|presents|agrees|agreed|called|at[ ]bedside)\b|[ ]?[,.;)\n]|$")
 _RELATION = re.compile(
     rf"(?<![A-Za-z])(?i:{_RELATIONS})(?:[ ]?[,(:][ ]?|[ ]+(?:is|was|named|called)[ ]+|[ ]+)(?=[A-Z])"
 )
@@ -70,6 +78,7 @@ _CREDENTIAL = re.compile(
     r"(?<=[a-zA-Z.,][ ])(?:(?P<dotted>M\.D\.|D\.O\.|R\.N\.|Ph\.D\.|N\.P\.|P\.A\.(?:-C)?|D\.D\.S\.|Pharm\.D\.|M\.B\.B\.S\.)|"
     r"(?P<plain>MD|DO|RN|PhD|NP|PA-C|PA|MBBS|MBChB|FRCP|FRCS|FACS|FACP|FACC|LCSW|MSW|PharmD|DDS|DMD|CRNA|LPN|APRN|DNP|BSN|ARNP|CNM|RPh|DPM|OD|PsyD|RD|PT|OT|RT))(?![A-Za-z])"
 )
+_STATES = ("MD", "PA", "DO", "OD", "PT", "OT", "RT", "RD")  # also a state, a unit or an ordinary abbreviation
 _CREDENTIALS = "MD|M|DO|D|RN|R|PhD|Ph|NP|N|PA|P|DDS|Pharm|PharmD|MBBS|MBChB|FRCP|FRCS|FACS|FACP|FACC|LCSW|MSW|DMD|CRNA|LPN|APRN|DNP|BSN|ARNP|CNM|RPh|DPM|OD|PsyD|RD|PT|OT|RT"
 _STRONG_WORDS, _LABEL_WORDS, _TITLE_WORDS = first_words(_STRONG_LABELS), first_words(_LABELS), first_words(_TITLES)
 _BY_KEYS, _RELATION_WORDS, _CREDENTIAL_WORDS = (
@@ -157,8 +166,15 @@ def english_names(text: str, words: Words) -> Iterator[Span]:
             yield from _after_label(text, match, least)
     for match in words.matches(_TITLE_WORDS, _TITLE):
         stop, parts = _name_end(text, match.end())
+        if match[0][:2] in ("MR", "MS") and _VALVE.search(text, max(0, match.start() - 24), match.start()):
+            if not parts or parts[0].lower() not in FIRST_NAMES:
+                continue
         if _real(parts) and not _EPONYM.match(text, stop):
             yield Span(match.end(), stop, "NAME", "title")
+            second = re.match(r",?[ ](?:and|&)[ ](?=[A-Z])", text[stop : stop + 8]) if match[0][:3] in ("Drs", "drs") else None
+            end, others = _name_end(text, stop + len(second[0])) if second else (0, [])
+            if second and _real(others):
+                yield Span(stop + len(second[0]), end, "NAME", "title")
     yield from _after_words(text, words)
     yield from _before_credentials(text, words)
     yield from _at_line_start(text, words)
@@ -179,7 +195,10 @@ def _after_words(text: str, words: Words) -> Iterator[Span]:
     for match in words.matches(_RELATION_WORDS, _RELATION):
         stop, parts = _name_end(text, match.end())
         real = _real(parts)
-        if real and real[0].lower() in FIRST_NAMES and _one_case(real) and not _EPONYM.match(text, stop):
+        known = bool(real) and real[0].lower() in FIRST_NAMES
+        kin = match[0].rstrip(" ,(:").lower() in _KIN
+        whole = len(parts) >= 2 and (kin or len(parts) > len(real)) and _VERB.match(text, stop) is not None
+        if real and (known or whole) and _one_case(real) and not _EPONYM.match(text, stop):
             yield Span(match.end(), stop, "NAME", "relation")
 
 
@@ -229,7 +248,8 @@ def _before_credentials(text: str, words: Words) -> Iterator[Span]:
             parts = parts[1:]
         if len(parts) < 2 or any(len(part) > 2 and part.strip(".").lower() in NOT_ENGLISH_NAMES for part in parts):
             continue
-        known = parts[0].lower() in FIRST_NAMES or any(len(part.strip(".")) == 1 for part in parts) or match["dotted"]
+        sure = match["dotted"] or (gap and "," in gap[0] and match["plain"] not in _STATES)
+        known = sure or parts[0].lower() in FIRST_NAMES or any(len(part.strip(".")) == 1 for part in parts)
         if known and not re.match(r"[ ]?\d{5}", text[match.end() : match.end() + 7]):
             yield Span(start, end, "NAME", "credential")
 

@@ -12,18 +12,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from medscroll.corpus.code_points import CharacterSet, matches_at
 from medscroll.corpus.deid_numbers import SEPARATOR, spaced
 from medscroll.corpus.deid_spans import Span
 from medscroll.corpus.deid_tables import (
+    COMMON_SURNAMES,
     COMPOUND_SURNAMES,
     GIVEN_NAME_CHARACTERS,
     NOT_NAMES,
     SURNAMES,
     TITLES,
     WORD_SURNAMES,
+    WORDS_BEFORE_NAMES,
 )
 
-_LABELS = spaced(
+_LABEL_WORDS = (
     "麻醉 检验 报告 书写 摄片 阅片 护理 调查 诊断者 采样者 采样人 姓名 患者姓名 病人姓名 患儿姓名 产妇姓名 婴儿姓名 新生儿姓名 母亲姓名 父亲姓名 配偶姓名 家属姓名 联系人姓名 监护人姓名 受检者姓名 受检人姓名 受试者姓名 被检者姓名 医师姓名 医生姓名 护士姓名 参保人姓名 投保人姓名 持卡人姓名 曾用名 "
     "中文姓名 真实姓名 本人姓名 患者名称 病员姓名 名字 患者姓名(中文) 姓名/Name 就诊人 就诊人姓名 就诊者 体检者 体检人 受检者 受检人 献血者 供者 供体姓名 受者 受者姓名 户主 户主姓名 收件人 收货人 寄件人 申请人 申请者 被保险人 投保人 受益人 参保人 持卡人 "
     "患者 病人 患儿 产妇 孕妇 伤者 死者 老人 病员 家属 患者家属 家属或监护人 家属/监护人 患者或家属 联系人 紧急联系人 第一联系人 联络人 监护人 法定监护人 法定代理人 委托人 被委托人 受托人 授权人 代理人 委托代理人 "
@@ -40,6 +43,11 @@ _LABELS = spaced(
     "签名 签字 签章 签名人 签署人 签名者 签字人 签收人 医师签名 医师签字 医师签章 医生签名 医生签字 患者签名 患者签字 病人签名 家属签名 家属签字 护士签名 护士签字 患者或家属签名 患者/家属签名 患者家属签名 患者(家属)签名 患者本人签名 法定代理人签名 监护人签名 监护人签字 "
     "受委托人签名 被委托人签名 代理人签名 授权委托人签名 上级医师签名 上级医生签名 主治医师签名 主任医师签名 副主任医师签名 住院医师签名 经治医师签名 主管医师签名 管床医师签名 值班医师签名 会诊医师签名 手术医师签名 术者签名 主刀医师签名 麻醉医师签名 谈话医师签名 "
     "告知医师签名 记录者签名 记录医师签名 书写医师签名 审核医师签名 报告医师签名 检查医师签名 责任护士签名 护士长签名 科主任签名 药师签名 研究者签名 受试者签名 电子签名 手写签名 签名(医师) 签名/盖章 签名盖章 见证人签名 病史陈述者签名 记录人签名 检查者签名"
+)
+_LABELS = spaced(_LABEL_WORDS)
+_LABEL_STARTS = tuple(
+    CharacterSet((ord(character), ord(character)) for character in characters)
+    for characters in ({word[0] for word in _LABEL_WORDS.split()}, {*" \t", *(word[1] for word in _LABEL_WORDS.split())})
 )
 _STRONG = re.compile(
     rf"(?:{_LABELS})(?:[（(][^()（）\n]{{0,10}}[)）]|[ ]?[/、][ ]?[^\s:：/、,，。;；|]{{1,8}}|签名|签字|签章|姓名|[12一二])?{SEPARATOR}"
@@ -74,19 +82,22 @@ _FOLLOWS_LABEL = re.compile(
 )
 _FOLLOWS_WORD = re.compile(
     rf"[ ]?(?:[,，、。;；(（)）:：\n”\"'】\]]|$|{TITLES}|男|女|性别|因|于|诉|在|系|自诉|自述|主诉|入院|出院|来院|来我|来诊|的|之|与|及|和|住|同志|家属|本人|曾|既往|突发|突然|近日|近期|今日|昨日|于今|已|现|行|经|为|等|说|称|拟|接受|"
-    rf"查房|看|会诊|指示|指导|主刀|签|办理|要求|表示|同意|拒绝|再次|再入|首次|转入|转院|由|被|从|到|前来|陪同|代|告知|随访|术后|生于|出生|有|无|\d|[ ]\d|[ ]男|[ ]女)"
+    rf"查房|看|会诊|沟通|完成|恢复|担任|任|执行|进行|负责|协助|到场|复诊|就诊|否认|神志|意识|精神|一般|目前|提供|补充|确认|核对|签署|陈述|反映|携带|护送|照顾|联系|均|也|未|拒|送|接|要|想|咳|发热|腹痛|头|胸|给予|交代|复查|手术|治疗|病情|意见|仍|多次|主持|指示|指导|主刀|签|办理|要求|表示|同意|拒绝|再次|再入|首次|转入|转院|由|被|从|到|前来|陪同|代|告知|随访|术后|生于|出生|有|无|\d|[ ]\d|[ ]男|[ ]女)"
 )
 _EVIDENCE = re.compile(
     r"[ ]?(?:[,，、(（;；/|:：][ ]?)?(?:男|女|性别|年龄|汉族|回族|满族|\d{1,3}[ ]?岁|[（(]?身份证|住院号|病案号|门诊号|电话|同志|先生|女士|医师|医生|主任|护士|教授)"
 )
-_STOP_PREFIX = re.compile(r"某")
+_DOES = re.compile(r"主刀|担任|任|代述|代诉|陪同|陪伴|护送|送入|送至|送来|完成|执行|负责|操作|主持|签字|签署|告知|查房|接诊|管理")
+# Characters that no given name has: where sex or age follows, every other character may be part of one.
+_NO_GIVEN = frozenset("的了在是不有无我你他她它这那因为与于或及者病症痛炎疼疮癌瘤血压糖尿高低左右上下内外前后侧性未已曾再入出住转来自诉述称示见行予给用服药查检术院科室床号岁男女氏某发热咳喘肿胀副主")
 
 
 def chinese_names(folded: str) -> Iterator[Span]:
     """Spans of names, cues from sure to unsure."""
     if folded.isascii():
         return
-    for match in _STRONG.finditer(folded):
+    first, second = _LABEL_STARTS
+    for match in matches_at(_STRONG, folded, first.places(folded, second)):
         yield from _listed(folded, match.end(), "label")
     for match in _MIDDLE.finditer(folded):
         stop = _name_end(folded, match.end(), common=not match[0][-1].isspace())
@@ -134,7 +145,8 @@ def _name_end(folded: str, start: int, common: bool) -> int:  # noqa: PLR0911, P
         and re.match(r"[ ]{1,4}[\u4e00-\u9fff](?![\u4e00-\u9fff:])", folded[run.end() : run.end() + 6])
     ):
         return run.end() + len(folded[run.end() : run.end() + 6]) - len(folded[run.end() : run.end() + 6].lstrip()) + 1
-    if text[:2] in NOT_NAMES or (text[0] not in SURNAMES and text[:2] not in COMPOUND_SURNAMES):
+    compound = text[:2] in COMPOUND_SURNAMES
+    if (text[:2] in NOT_NAMES and not (compound and len(text) > 2)) or not (compound or text[0] in SURNAMES):
         return 0
     lengths: tuple[int, ...] = (4, 3) if text[:2] in COMPOUND_SURNAMES else (3, 2)
     if text[:2] in COMPOUND_SURNAMES and len(text) == 2:
@@ -185,17 +197,24 @@ def _name_after_word(folded: str, start: int, verb: bool) -> int:
     if text[:2] in NOT_NAMES or not (compound or text[0] in SURNAMES) or "某" in text[:4]:
         return 0
     for length in (4, 3) if compound else (3, 2):
-        if length > len(text) or not _is_given(text[:length]):
-            continue
         stop = start + length
-        if text[:3] in NOT_NAMES or text[1:3] in NOT_NAMES:
+        if length > len(text) or text[:3] in NOT_NAMES or text[1:3] in NOT_NAMES:
             continue
-        sure = _EVIDENCE.match(folded, stop)
-        if sure:
+        given = text[length - 2 if length > 2 else 1 : length]
+        if _EVIDENCE.match(folded, stop) and not _NO_GIVEN.intersection(given):
             return stop
-        if verb or (text[0] in WORD_SURNAMES and not (length == 3 and text[0] in _FREQUENT)):
+        if not _is_given(text[:length]) or not (compound or text[0] in COMMON_SURNAMES):
             continue
-        if _FOLLOWS_WORD.match(folded, stop):
+        if verb:
+            if _DOES.match(folded, stop) and text[0] not in WORD_SURNAMES:
+                return stop
+            continue
+        if text[0] in WORD_SURNAMES and not compound and text[0] not in _FREQUENT[length]:
+            continue
+        word = text[:2] in WORDS_BEFORE_NAMES
+        if _FOLLOWS_WORD.match(folded, stop) and not (word and length == 2):
+            return stop
+        if length > 2 and text[0] not in WORD_SURNAMES and not word and text[1:3] not in WORDS_BEFORE_NAMES:
             return stop
     return 0
 
@@ -216,7 +235,8 @@ def _names_before_titles(folded: str) -> Iterator[Span]:
             right = len(name) == length and (compound if length == 4 else True)
             if not right or name[:2] in NOT_NAMES or name[-2:] in NOT_NAMES or not _is_given(name):
                 continue
-            if not (compound or (name[0] in SURNAMES and name[0] not in WORD_SURNAMES)):
+            frequent = length == 3 and name[0] in _BEFORE_TITLES
+            if not (compound or frequent or (name[0] in SURNAMES and name[0] not in WORD_SURNAMES)):
                 continue
             border = folded[max(0, end - length - 1) : end - length]
             if _BEFORE_BARE.search(border):
@@ -234,12 +254,13 @@ def _names_before_titles(folded: str) -> Iterator[Span]:
                 yield Span(end - 1, end, "NAME", "surname_and_title")
 
 
+_BEFORE_TITLES = frozenset("高方黄白石江安金田易左温文万关管古")
 _NOT_BEFORE_TITLES = frozenset(
     "向经时和由于及从应同让温来用能有单全管家科国中名病区级正副执军校厂药牙针按位上下前后主助首当值责本该该原老小"
 )
-_FREQUENT = frozenset("高方黄白石江安金田易左向文温成常于")
+_FREQUENT = {3: frozenset("高方黄白石江安金田易左向文温成常于万冷古国平全关车连管包华查游曲解单强东边封谷和明司池"), 2: frozenset("高方黄白石江安金田文温关万管")}
 _DETAILS = re.compile(
-    r"(?:^|(?<=[\n|\t(（“\"]))[ ]{0,4}(?P<name>[\u4e00-\u9fff]{2,4}|[\u4e00-\u9fff][ ]{1,4}[\u4e00-\u9fff])[ ]{0,4}[,，、|/\t (（][ ]{0,4}(?:男|女)(?:性)?[ ]{0,4}(?:[,，、|/\t )）]|\d)"
+    r"(?:^|(?<=[\n|\t(（“\"。；;]))[ ]{0,4}(?P<name>[\u4e00-\u9fff]{2,4}|[\u4e00-\u9fff][ ]{1,4}[\u4e00-\u9fff])[ ]{0,4}[,，、|/\t (（][ ]{0,4}(?:男|女)(?:性)?[ ]{0,4}(?:[,，、|/\t )）]|\d)"
 )
 
 

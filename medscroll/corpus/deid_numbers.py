@@ -193,7 +193,7 @@ def spaced(words: str) -> str:
 
 _OPEN = r"(?:_+(?=[^\s_]))?[\"'“‘「『\[【(（<*]{0,3}[ ]?"
 _CLOSE = r"[\"'”’」』\]】)）>*]{0,3}[ \t]{0,8}"
-SEPARATOR = rf"{_CLOSE}(?:[:=：>|】]|\t|是|为)[ \t|*:]{{0,40}}(?:\n[ \t|]{{0,20}})?{_OPEN}"
+SEPARATOR = rf"{_CLOSE}(?:[:=：>|】]|\t|_{{2,20}}|是|为)[ \t|*:]{{0,40}}(?:\n[ \t|]{{0,20}})?{_OPEN}"
 _LOOSE = rf"(?:{SEPARATOR}|{_CLOSE}[ \t]{{0,8}}(?:\n[ \t]{{0,20}})?{_OPEN})"
 _BRACKET = r"(?:[(（][^()（）\n]{0,12}[)）])?"
 _SLASH = r"(?:[ ]?[/、][ ]?[^\s:：/、,，。;；|]{1,8}(?=[ ]?[:：|]))?"
@@ -218,7 +218,7 @@ _INSURANCE_ZH = spaced(
 )
 _IDENTITY_ZH = spaced(
     "身份证 身份证号 身份证号码 身份证编号 居民身份证 居民身份证号 居民身份证号码 公民身份号码 公民身份证号码 公民身份证号 身份号码 证件号 证件号码 证件编号 有效证件号 身份证件号 身份证件号码 患者身份证 ID证号 二代身份证 身份ID "
-    "监护人身份证 监护人身份证号 联系人身份证 联系人身份证号 身份证明号码 户口簿号 户口本号 暂住证号 居住证号 居住证号码 居住证"
+    "监护人身份证 监护人身份证号 联系人身份证 联系人身份证号 身份证明号码 户口簿号 户口本号 暂住证号 居住证号 居住证号码 居住证 香港居民身份证 澳门居民身份证 香港永久性居民身份证"
 )
 _PERMIT_ZH = spaced(
     "护照 护照号 护照号码 护照编号 港澳通行证 港澳通行证号 港澳通行证号码 往来港澳通行证 往来港澳通行证号 港澳居民来往内地通行证 港澳居民来往内地通行证号 港澳居民来往内地通行证号码 港澳居民居住证 港澳居民通行证 港澳台通行证 通行证 通行证号 通行证号码 台胞证 台胞证号 "
@@ -241,13 +241,19 @@ _CHAT_ZH = spaced("微信 微信号 微信ID QQ QQ号 QQ号码 WeChat wechat Wec
 
 _ALNUM = r"[A-Za-z]{0,6}[\-/]?\d(?:[0-9A-Za-z]|[\-/_.](?=[0-9A-Za-z])){0,28}(?:[ ]\d{3,4}(?=[\s,，。;；|)）]|$)){0,3}"
 _RECORD_VALUE = rf"(?P<value>(?!\d{{4}}[\-/年.]\d{{1,2}}[\-/月.]\d{{1,2}}(?!\d)){_ALNUM})"
+# Any other label that ends in `号` or `条码`, but for those of products, papers, codes and trials.
+_OTHER_LABEL = r"(?:(?<=[\u4e00-\u9fff])号码?|条码|(?<=[历人者])编码)"
+_NO_PERSON = re.compile(
+    r"(?:[批货型文药国书菌株图表章卷期信符代括菌孔组型等略称记问逗句分顿引]|注册|备案|标准|许可|专利|项目|课题|基金|合同|产品|版本|邮政|试剂|耗材|器械|公告|文件|登录|检索|实验|序列|基因|位点|细胞|抗体|化合物|索书|试验|"
+    r"临床|研究|伦理|方案|文献|指南|疾病|诊断|分类|染色体|品系|探针|引物|克隆|校准|质控|仪器|设备|审批|批准|批件|本位|目录|商品|条形|材料|配方|处理|通道|电极)[\u4e00-\u9fff]{0,3}$"
+)
 _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
     (kind, rule, re.compile(pattern))
     for kind, rule, pattern in (
         (
             "ID",
             "identity_cue",
-            rf"(?:{_IDENTITY_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}(?P<value>[A-Za-z]?\d(?:{_S}\d){{5,16}}(?:{_S}[\dXxA])?(?![0-9A-Za-z])|[A-Z]{{1,2}}\d{{6,9}}(?:[(（][\dA][)）])?)",
+            rf"(?:{_IDENTITY_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}(?P<value>[A-Z]{{1,2}}\d{{6,9}}(?:[(（][\dA][)）])?(?![0-9A-Za-z])|[A-Za-z]?\d(?:{_S}\d){{5,16}}(?:{_S}[\dXxA])?(?![0-9A-Za-z]))",
         ),
         (
             "ID",
@@ -276,10 +282,12 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
             rf"(?:{_CHAT_ZH}){_END}{_BRACKET}{SEPARATOR}(?P<value>[A-Za-z0-9][A-Za-z0-9_\-]{{4,24}})",
         ),
         ("RECORD", "record_cue", rf"(?:{_RECORD_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}{_RECORD_VALUE}"),
+        ("RECORD", "other_number", rf"{_OTHER_LABEL}{_BRACKET}{SEPARATOR}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{5}}){_RECORD_VALUE}"),
+        ("RECORD", "other_number", rf"(?:(?<=[\u4e00-\u9fff][\u4e00-\u9fff])号|条码){_CLOSE}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{6}}){_RECORD_VALUE}"),
         (
             "BED",
             "bed_cue",
-            rf"(?:{_BED_ZH}){_END}{_SLASH}{SEPARATOR}(?P<value>[A-Za-z\u4e00-\u9fff加+]{{0,4}}[\-]?\d{{1,4}}(?:[\-]?[0-9A-Za-z]{{1,4}}){{0,3}}床?)",
+            rf"(?<![\d加+])(?:{_BED_ZH}){_END}{_SLASH}{SEPARATOR}(?P<value>[A-Za-z\u4e00-\u9fff加+]{{0,4}}[\-]?\d{{1,4}}(?:[\-]?[0-9A-Za-z]{{1,4}}){{0,3}}床?)",
         ),
         (
             "BED",
@@ -309,8 +317,8 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
     )
 )
 _NUMBER_WORD = r"(?:[ ]?(?:number|numbers|no|nos|num|nr|#|id|code)(?:s\b)?\.?)?"
-_IS = r"\.?[ ]{0,4}(?:[(（][^()\n]{0,12}[)）])?[\"'\]*]{0,3}[ ]{0,4}(?:is|was|of|[:#=|>\t])?[ \t|#:*\"'\[(_]{0,20}(?:\n[ \t]{0,8})?"
-_EN_VALUE = r"(?P<value>\d{3}[ \-]\d{3}[ \-]\d{4}|[A-Z]{0,5}-?\d[0-9A-Z]{1,24}(?:[\-./][0-9A-Z]{1,12}){0,4}|\d{1,4}(?:[ \-][0-9A-Z]{2,6}){1,4})"
+_IS = r"\.?[ ]{0,4}(?:[(（][^()\n]{0,12}[)）])?[\"'\]*]{0,3}[ ]{0,4}(?:is|was|of|[:#=|>\t]|-(?=[ ]))?[ \t|#:*\"'\[(_]{0,20}(?:\n[ \t]{0,8})?"
+_EN_VALUE = r"(?P<value>\d{3}[ \-]\d{3}[ \-]\d{4}|\d{2,4}(?:[ ]\d{2,4}){1,3}(?![ ]?(?:[yY]|[MF]\b|[\d/\-]))|[A-Z]{0,5}-?\d[0-9A-Z]{1,24}(?:[\-./][0-9A-Z]{1,12}){0,4}|\d{1,4}(?:[ \-][0-9A-Z]{2,6}){1,4})"
 _ENGLISH_CUES: tuple[tuple[str, str, frozenset[str], re.Pattern[str]], ...] = tuple(
     (
         kind,
@@ -325,7 +333,7 @@ _ENGLISH_CUES: tuple[tuple[str, str, frozenset[str], re.Pattern[str]], ...] = tu
          r"accession ?(?:#|no\.? ?:|number ?:)|record (?:no|number|#)|UHID|MPI|EMPI|URN|NHS (?:no|number)|NHS|CHI number|file (?:no|number|#)|requisition (?:no|number|#)|order (?:no|number|#)|episode (?:no|number)|"
          r"subject (?:id|no|number)|sample id|lab (?:no|number|id)|study uid|prescription (?:no|number|#)|Rx ?#", _EN_VALUE),
         ("INSURANCE", "insurance_cue", r"health plan(?: beneficiary)?(?: id| no| number| #)?|beneficiary(?: id| no| number| #)|member(?:ship)? ?(?:id|no|number|#)|policy ?(?:id|no|number|#|holder id)|"
-         r"subscriber ?(?:id|no|number|#)|group ?(?:id|no|number|#) ?:|medicare(?: id| no| number| #)?|medicaid(?: id| no| number| #)?|HICN|MBI|insurance ?(?:id|no|number|#|policy)|plan ?(?:id|no|number|#)|claim ?(?:id|no|number|#)|HIC ?#", _EN_VALUE),
+         r"subscriber ?(?:id|no|number|#)|group ?(?:id|no|number|#)(?= ?[:#=\t|\-])|medicare(?: id| no| number| #)?|medicaid(?: id| no| number| #)?|HICN|MBI|insurance ?(?:id|no|number|#|policy)|plan ?(?:id|no|number|#)|claim ?(?:id|no|number|#)|HIC ?#", _EN_VALUE),
         ("ACCOUNT", "account_cue", r"account|acct\.?|a/c|bank account|IBAN|routing|credit card|card ?(?:no|number|#)|guarantor (?:id|no|number)|billing (?:id|no|number)|invoice(?: no| number| #)?", r"(?P<value>[A-Z]{0,4}[\- ]?\d(?:[ \-]?[0-9A-Z]){3,30}?(?=[\s,;.)|]|$))"),
         ("LICENSE", "licence_cue", r"driver'?s? ?licen[sc]e|driving licen[sc]e|licen[sc]e ?(?:no|number|#|id)|licen[sc]e|lic\.? ?(?:no|#)|DL ?#|D\.?L\.? ?(?:no|number)|certificate ?(?:no|number|#)|DEA(?: no| number| #)?|NPI(?: no| number| #)?|"
          r"passport(?: no| number| #)?|visa (?:no|number)|GMC(?: no| number)", _EN_VALUE),
@@ -387,10 +395,15 @@ def _value_span(folded: str, match: re.Match[str], kind: str, rule: str) -> Span
         return None
     if rule not in ("bed_cue", "bed") and sum(character.isdigit() for character in value) < 2:
         return None
+    if rule == "other_number" and _NO_PERSON.search(folded, max(0, match.start() - 8), match.start()):
+        return None
     if kind in ("RECORD", "INSURANCE", "DEVICE") and _NOT_ID_BEFORE.search(
         folded, max(0, match.start() - 6), match.start()
     ):
         return None
+    label = folded[match.start() : start]
+    if "\n" in label and re.search(r"[\t|]", folded[folded.rfind("\n", 0, match.start()) + 1 : match.start()]):
+        return None  # the last header of a table: what stands below is its first column
     if kind != "BED" and (has_unit(folded, stop) or _QUANTITY.match(value)):
         return None
     return Span(start, stop, kind, rule)

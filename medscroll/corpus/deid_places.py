@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from medscroll.corpus.code_points import CharacterSet
 from medscroll.corpus.deid_numbers import SEPARATOR, spaced
 from medscroll.corpus.deid_spans import Span
 from medscroll.corpus.deid_tables import PROVINCES, STATES, STREET_TYPES
@@ -16,6 +17,8 @@ _LABELS = spaced(
     "住址 家庭住址 现住址 现在住址 现家庭住址 居住地址 居住地 居住地点 现居住地 现居地址 现居住地址 常住地址 常住地 常住址 家庭地址 家庭详细地址 详细地址 联系地址 通讯地址 通信地址 邮寄地址 收货地址 收件地址 户籍地址 户籍地 户籍所在地 户口地址 户口所在地 户口住址 "
     "身份证地址 身份证住址 单位地址 工作地址 地址 住所 住处 暂住地址 暂住地 租住地址 现住地 现住地址 现住 患者住址 患者地址 联系人地址 联系人住址 家属地址 出院后住址 本人地址 病人住址 家庭现住址 学校地址 Address ADDRESS"
 )
+_LATIN_LABELS = ("Address", "ADDRESS")
+_HAN = CharacterSet([(0x4E00, 0x9FFF)])
 _ORIGIN_LABELS = spaced("籍贯 出生地 出生地点 出生地址 原籍 祖籍")
 _WORK_LABELS = spaced(
     "工作单位 单位名称 就职单位 单位 工作单位及地址 工作单位及职业 工作单位名称 工作单位或学校 学校 就读学校 所在单位 工作学习单位 联系人单位 联系人工作单位"
@@ -33,6 +36,9 @@ _VALUE_STOP = re.compile(
 )
 _GOES_ON = re.compile(
     r"[0-9A-Za-z\-#]{1,6}(?:号|室|栋|幢|单元|楼|层|座|户|弄)|[\u4e00-\u9fff]{1,10}(?:路|街|道|巷|弄|区|县|镇|乡|市|村|小区|花园|号)"
+)
+_OTHER_LABEL = re.compile(  # the next header of a table
+    r"[\u4e00-\u9fffA-Z]{0,6}(?:号|号码|编号|姓名|年龄|性别|诊断|科室|科别|电话|手机|方式|日期|时间|医师|医生|护士|职业|民族|关系|邮编|备注|身份证|床位)"
 )
 _NO_VALUE = re.compile(
     r"(?:同上|同前|同户籍|同现住址|不详|未知|无|暂无|本地|外地|当地|本市|农村|城镇|城市|如上|见上|略|退休|无业|农民|务农|自由职业|待业|离休|个体|学生|职员|工人|家务|学龄前|其他|保密|未提供|未填|拒绝提供)(?=[^\u4e00-\u9fff]|$)"
@@ -67,10 +73,10 @@ _CITY_BEFORE = re.compile(r"(?:(?:[A-Z][A-Za-z'\-]+|St\.|Ft\.|Mt\.)[ ]){0,2}[A-Z
 _CITY_LINE = re.compile(rf"[^,\n]{{2,40}},[ ]{{0,2}}(?:{STATES})\.?(?:[ ]{{1,3}}\d{{5}}(?:-\d{{4}})?)?")
 _CITY_ZIP = re.compile(rf",[ ]{{0,2}}(?:{STATES})\.?[ ]{{1,3}}\d{{5}}(?:-\d{{4}})?(?!\d)")
 _ZIP = re.compile(
-    r"(?<![A-Za-z])(?:ZIP|Zip|zip)(?:[ ]?(?:code|Code|CODE))?[ ]{0,2}[:#]?[ ]{0,3}(?P<value>\d{5}(?:-\d{4})?)(?!\d)"
+    r"(?<![A-Za-z])(?:ZIP|Zip|zip|Postal)(?:[ ]?(?:code|Code|CODE))?[ \t]{0,3}(?:[:#=|*]{1,4}|-(?=[ ]))?[ \t|*]{0,6}(?P<value>\d{5}(?:-\d{4})?)(?!\d)"
 )
 _LABEL_HEADS = r"address|addr|residence|lives at|resides at|residing at|living at"
-ADDRESS_WORDS = first_words(_LABEL_HEADS) | first_words("city|town|county|zip|P|PO|Post")
+ADDRESS_WORDS = first_words(_LABEL_HEADS) | first_words("city|town|county|zip|P|PO|Post|Postal")
 _LABEL_EN = re.compile(
     rf"(?<![A-Za-z\-])(?i:{_LABEL_HEADS})"
     r"(?:[ ]{0,3}[:=|][ \t|*]{0,8}(?:\n[ ]{0,8})?|[ ]+(?=\d))(?P<value>(?=[^\n|;(]{0,60}\d)[^\n|;@(]{5,120}?)(?=[ ]{0,4}(?:\n|\||;|\(|$|(?<=[a-z0-9]{2})\.[ ]|\.$|\.\n|[ ,]{1,3}(?i:phone|tel|telephone|city|dob|mrn|email|fax|cell|sex|age|zip code)[ ]?[:#]))"
@@ -96,13 +102,15 @@ def addresses(folded: str, words: Words) -> Iterator[Span]:
                 city = _CITY_BEFORE.search(folded[max(0, start - 48) : start])
                 start -= len(city[0]) if city else 0
             if match.re is _LABEL_EN:
-                street = _STREET_EN.match(folded, start) or _CITY_LINE.match(folded, start)
+                street = _STREET_EN.match(folded, start) or _BOX.match(folded, start) or _CITY_LINE.match(folded, start)
                 stop = min(stop, street.end()) if street else stop
             stop = start + len(folded[start:stop].rstrip(" ,."))
             yield Span(start, stop, "ADDRESS", "english_address")
 
 
 def _chinese(folded: str) -> Iterator[Span]:
+    if not any(label in folded for label in _LATIN_LABELS) and not _HAN.found_in(folded):
+        return  # each of the patterns holds one of both
     for pattern, kind, rule in (
         (_CUE, "ADDRESS", "address_cue"),
         (_ORIGIN, "ADDRESS", "origin_cue"),
@@ -141,15 +149,17 @@ def _value_end(folded: str, start: int) -> int:
         if depth < 0:
             text = text[:place]
             break
+    label = re.search(r"[,、;][ ]?[\u4e00-\u9fff]{1,8}(?:号码?|编号|编码)$", text)
+    text = text[: label.start()] if label else text
     stop = start + len(text)
-    comma = re.search(r"[,、](?![\u4e00-\u9fffA-Za-z0-9]{1,12}(?:号|室|栋|幢|单元|楼|路|街|区|县|镇))", text)
+    comma = re.search(r"[,、;](?=[ ]?[\u4e00-\u9fff]{2,8}[ ]?[:：])|[,、](?![\u4e00-\u9fffA-Za-z0-9]{1,12}(?:号|室|栋|幢|单元|楼|路|街|区|县|镇))", text)
     if comma:
         stop = start + comma.start()
     return start + len(folded[start:stop].rstrip(" ,、.-（("))
 
 
 def _is_place(value: str, rule: str) -> bool:
-    if len(value) < 2:
+    if len(value) < 2 or _OTHER_LABEL.fullmatch(value):
         return False
     if rule == "work_cue":
         return len(re.findall(r"[\u4e00-\u9fff]", value)) >= 4 and len(value) <= 40

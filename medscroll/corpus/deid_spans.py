@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from medscroll.corpus.code_points import Translation
 from medscroll.corpus.deid_words import Words, first_words
 
 
@@ -30,10 +31,11 @@ class Span:
 _FOLD = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _FOLD |= dict.fromkeys((0x3000, 0xA0, 0x202F, 0x205F, 0x1680, 0x180E, 0xFEFF, *range(0x2000, 0x200E)), 0x20)
 _FOLD |= dict.fromkeys((*range(0x2010, 0x2016), 0x2043, 0x2212, 0xFE58, 0xFE63, 0x2500, 0x2501, 0xAD), 0x2D)
-_FOLD |= dict.fromkeys((0x2236, 0xFE55, 0xFE13, 0xA789), 0x3A)
+_FOLD |= dict.fromkeys((0x2236, 0xFE55, 0xFE13, 0xFE30, 0xA789), 0x3A)
 _FOLD |= dict.fromkeys((0x2022, 0x30FB, 0x2027, 0x2219, 0x22C5, 0xFF65, 0x2E31), 0xB7)
 _FOLD |= dict.fromkeys((0x2502, 0x2503, 0x2506, 0x250A, 0xA6), 0x7C)
 _FOLD |= {0xFE6B: 0x40, 0x3014: 0x28, 0x3015: 0x29, 0x2044: 0x2F, 0x2215: 0x2F, 0x201A: 0x2C, 0xFF3F: 0x5F}
+_FOLDING = Translation(_FOLD)
 _FOLDED_CHARACTERS = re.compile("[" + "".join(map(re.escape, map(chr, sorted(_FOLD)))) + "]")
 
 
@@ -41,7 +43,7 @@ def fold(text: str) -> str:
     """A copy of the same length in which width, dashes, blanks, colons and middle dots have one form."""
     if text.isascii() or not _FOLDED_CHARACTERS.search(text):
         return text
-    return text.translate(_FOLD)
+    return _FOLDING.apply(text)
 
 
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
@@ -108,7 +110,7 @@ _ACCESSIONS = (
     r"HP:|GO:|MONDO:|DOID:|CHEBI:|CHEMBL|UBERON:|KEGG:|hsa|miR-|CVCL_|AB_|SCR_|Addgene|JCRB|ACC)[ ]?\d{3,14}|"
     r"(?:NM|NR|NP|XM|XR|XP|NC|NG|NT|NW|YP|WP|AC|ZP)_\d{5,12}(?:\.\d+)?|GB/?T?[ ]?\d{3,6}(?:\.\d+)?-\d{4}|(?:WS|YY|ISO|IEC|YBB|DB\d\d|T/C[A-Z]+)[/T ]{0,3}\d{3,8}(?:[-.:]\d+)*"
 )
-_PLACEHOLDERS = r"\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|<[A-Z][A-Z_]{1,15}\d{0,5}>|_{3,}|[*＊×XＸ]{2,}"
+_PLACEHOLDERS = r"\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|<[A-Z][A-Z_]{1,15}\d{0,5}>|_{3,}|[*＊×]{2,}|(?<![A-Za-z0-9])[XＸ]{2,}|[XＸ]{2,}(?![A-Za-z0-9])|[XＸ]{4,}"
 _WORD_FIRST = rf"{_TRIALS}|{_ACCESSIONS}|{_LITERATURE}"
 _REGISTERED = re.compile(rf"(?<![A-Za-z0-9])(?:{_WORD_FIRST})(?![A-Za-z0-9])")
 _PRODUCT_EN = re.compile(rf"(?<![A-Za-z0-9])(?:{_PRODUCTS_EN})", re.IGNORECASE)

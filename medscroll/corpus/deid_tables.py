@@ -24,6 +24,14 @@ SURNAMES = frozenset(
     "起迟述郇郄郎郸酒释钊铁银锁门闪闭阳降陀集青鞏顿颉风香麦黑鄢訚仉冮逯琚么贠尉律揣撖敏斛晓暴旷曲朵杞枚校检槐母洛渠滑滿焉牙犹玛甲礼"
     "權葉劉陳張楊黃趙吳許鄭馮衛蔣韓呂嚴魏陶謝鄒蘇潘葛范彭魯韋馬鳳俞袁鮑費薛賀湯羅畢鄔樂傅齊顧蕭禪談龐紀項藍閔賈婁顏鐘駱萬盧應單陸榮龍蘭"
 )
+# The surnames of some 95 in 100 people: after a mere word (`患者`) only these begin a name.
+COMMON_SURNAMES = frozenset(
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林高罗郑梁谢宋唐许韩邓冯曹彭曾肖田董潘袁蔡蒋余于杜叶程魏苏吕丁任卢姚沈钟姜崔谭陆范汪廖石金韦贾夏付方邹熊白孟秦邱侯江尹薛闫雷龙段郝孔邵"
+    "史毛常万顾赖武康贺严钱施牛洪龚汤陶黎温莫易樊乔文安殷颜庄章鲁倪庞邢俞翟蓝聂齐向申葛柴伍覃骆关焦柳欧祝纪尚毕耿芦左季管符辛苗詹曲欧靳祁路涂兰甘裴梅童翁霍游阮尤岳柯牟滕谷舒卜成饶宁凌盛查单冉鲍"
+    "华包屈房喻解蒲卫简时连车项闵邬吉党司费蒙席晏隋古强穆姬宫景米麦谈柏瞿艾沙鄢桂窦郁缪畅巩卓褚栾戚全娄甄郎池丛边岑农苟迟保商臧佘卞虞刁冷应匡栗仇练佟封燕桑巫敖原植邝仲荆储宗楼干苑寇盖南屠鞠荣井"
+    "乐银奚麻雍闻冼郜廉蔺冀占戴傅阎桑巴云容贝尉奕"
+    "劉陳張楊黃趙吳許鄭馮蔣韓呂葉鄧蕭羅盧譚鍾範賴賀嚴錢龔湯魯龐駱關畢齊紀"
+)
 COMPOUND_SURNAMES = _words(
     "欧阳 太史 端木 上官 司马 东方 独孤 南宫 万俟 闻人 夏侯 诸葛 尉迟 公羊 赫连 澹台 皇甫 宗政 濮阳 公冶 太叔 申屠 公孙 慕容 仲孙 钟离 长孙 宇文 "
     "司徒 鲜于 司空 闾丘 子车 亓官 司寇 巫马 公西 颛孙 壤驷 公良 漆雕 乐正 宰父 谷梁 拓跋 夹谷 轩辕 令狐 段干 百里 呼延 东郭 南门 羊舌 微生 梁丘 "
@@ -54,6 +62,9 @@ GIVEN_NAME_CHARACTERS = frozenset(
     "禄禾科秦程稳穆穗立竞章端笑筠策筱米粒素紫红纳绍绚罡羚翊翎耘耿聪育胜能自至舒航艺芃芊芷芯苇苏若茗荃荔莎菀菡萃葆葳蒙蓝薪藏蕴虹衍裕褚西言"
     "计训记许诏识诚谊谋谦谨谷豪贝赐赛赞起越路轩辛辰远述逸邑郁都采野钦钱铎铠锡镇镜长门闯闻阔陆陶隽雄雍霁霏霖霓露青非韦音韬顺领颂风食首驹骁高"
     "魁鲁鸽鹭麦黎默齐龄勲豫樂麗偉國華強軍傑濤藍蘭龍鳳雲飛鵬輝凱劍鋒榮興發達鄉"
+    "世之亚以仪伊会伦儿克凝力卿叶固宜宽寒政时晴梵烁烟然玛琰纨群苛蝶融行语轮阅霭飘馥骅彧昱妤沅玙珞璎瑷骞骐骜翀翯芙芩芪茉莘菘葭蓁蔚蕴蘅薏旎妗婳娆媞璨灵澍沣湉澔皛祺祯禧稷箬粲"
+    "絮缇缦钦铄锴镕韫麒骥曌暐赟鸾禹禺垠埔妘嫚寰峤崧帆彤忻恺悌惟愫懋攀昀昶晞晢曜朵杏柠榆樾歆沫泱洛洵淙渊湫滟漾炅炘焯爱玖玘玢珣琅瑄瑶甜畅皎盼睦睿矜硕碧祉秉穗竺笙筝篁籽纾绾翎肖"
+    "胤臻芝芮苒苓茵荀荻莞莹菏萍萤蓝蔓薪虞衡裳覃誉谣谧豆贤赫逵逍邈郡酉钗钿铃银锌镐闵阡陵霈霆霁靓靖韶颀颐颢飒饶驿骢魏鲲鸢鹊黎黔"
 )  # fmt: skip
 # Two characters that begin a surname and are words: never names after a weak cue, whatever follows.
 NOT_NAMES = _words(
@@ -93,6 +104,19 @@ NOT_NAMES = _words(
     "昌平 通州 通辽 黄石 黄冈 黄山 平乐 平顶 宁波 宁夏 宁乡 武昌 荆州 荆门 宜昌 庆大 水仙 水杨 利尿 利培 利血 能量 乐清 和田 和县 东北 东方 华北 "
     "华东 华南 华中 华西 南方 文山 文昌 元江 毛主 华佗 孙思 张仲 李时 扁鹊"
 )
+# Words that are also names of people: after a mere word they are words, unless sex, age or a title follows.
+WORDS_BEFORE_NAMES = _words(
+    "张力 张大 张开 张口 张扬 周一 周二 周三 周五 周六 周日 周长 周密 周到 周全 周易 周围 周边 周身 周期 施行 施展 施加 施用 施术 施救 巩固 金融 金钱 金花 金丝 金冠 金子 石门 石化 石桥 石墨 石子 石蕊 简直 简化 简易 "
+    "简洁 简明 高大 高山 高尚 高声 高空 高新 高端 高程 高贵 高铁 高考 高歌 高寒 高能 高发 高速 高达 高龄 高明 高效 高亮 高一 高二 高三 高温 高低 高昂 高兴 高度 安放 安心 安稳 安顿 安好 安抚 安然 安详 安坐 温柔 温和 温泉 温顺 温凉 "
+    "麻将 麻雀 麻沸 乐意 乐曲 严寒 严峻 严谨 严守 严明 严加 严防 严实 舒展 舒畅 舒适 舒张 舒心 舒服 舒利 莫非 莫大 莫沙 何人 何如 何况 向来 成天 成长 成果 成本 成品 成才 成行 成群 方才 方言 方程 方圆 方便 方形 方案 尚有 尚存 "
+    "尚书 尚佳 尚清 尚平 尚软 尚正 房中 房子 房门 房东 宫中 宫内 江湖 江河 江水 江北 江东 江中 江海 王国 王家 韩国 韩氏 文章 文学 文书 文艺 文人 文本 文中 文静 文雅 文具 文秀 纪念 纪律 纪录 季度 季风 韦氏 许久 许家 "
+    "林业 林中 林木 庞大 宁可 宁静 盛大 盛开 盛会 马路 马力 马上 马桶 万一 万分 万幸 武力 武士 武术 武装 武警 黄河 黄金 黄豆 黄花 黄道 黄沙 黄昏 黄海 黄酒 黄瓜 白人 白果 白日 白家 白菜 白芷 白及 白芥 白茅 白英 白花 白开 白癜 "
+    "苏丹 苏木 苏子 苏叶 苏梗 苏格 苏北 苏南 陆路 陆军 陆地 路程 路子 路桥 史学 史书 龙门 龙骨 龙眼 龙葵 陶土 雷鸣 雷暴 毕生 谈起 谈论 谈及 廉洁 廉价 仇人 穆斯 卫国 卫士 卫兵 党政 党章 党风 骨干 揭开 揭露 庄家 祝福 祝贺 "
+    "曲美 曲安 曲张 曲马 曲克 曲折 曲度 洪亮 欧美 欧亚 易发 易怒 易惊 易醒 易出 易疲 易患 易受 单发 单元 单克 单独 单行 单方 单手 古方 柳树 梅雨 梅尼 樊笼 熊去 熊胆 米汤 米诺 米索 米力 麦粒 麦冬 麦芽 麦角 童装 童声 贝类 贝尔 "
+    "贝壳 车上 车前 车内 车厢 池中 沙参 沙漠 沙库 沙美 沙丁 沙门 谷胱 谷物 谷维 关怀 关照 关切 管道 管状 管护 程控 倪氏 查对 查出 查明 查尿 全力 全天 全面 全盘 全胃 全髋 全膝 全脑 全子 连声 连日 连夜 连贯 连用 解痉 解毒 解热 "
+    "解离 解剖 解冻 花粉 花椒 强心 强力 强行 强迫 强忍 平日 平躺 平常 平静 平稳 平衡 平行 平缓 利福 利妥 利奈 利伐 利格 利拉 利尿 明亮 明了 明智 明白 国庆 东西 冷静 冷清 冷却 和谐 和善 安慰 边检 时好 时常 常规 常温 余下 余生 余震 "
+    "游泳 游走 游离 游玩 白沙 江陵 江汉 江夏 江城 江州 郑州 徐州 苏宁 华山 华夏 华沙 宋朝 唐朝 周朝 秦国 齐国 燕山 巫山 景山 景致 岳家 董家 罗家 余家 秦家"
+)
 # What may directly follow a name.
 TITLES = "主任医师|副主任医师|主治医师|住院医师|副主任|主任|医师|医生|大夫|教授|副教授|护士长|护士|护师|院长|副院长|院士|药师|技师|博士|先生|女士|小姐|同志|老师|太太"
 PROVINCES = (
@@ -125,7 +149,18 @@ FIRST_NAMES = _words(
     "doris lori tiffany claire fiona gillian eleanor rose ellen jane lucy irene norma paula wendy sheila mohammed muhammad ahmed ali omar fatima "
     "aisha wei ming li jing hui yan xin hao lei priya raj anil sanjay deepak ravi sunita anita hiroshi kenji yuki akira luis miguel pedro jorge "
     "rosa carmen elena ivan olga dmitri natasha hans klaus pierre marie giovanni marco max leo theo ben tom tim jim bob bill mike dave steve "
-    "chris matt dan nick sam alex kate katie liz beth sue jenny meg peggy tony greg jeff"
+    "chris matt dan nick sam alex kate katie liz beth sue jenny meg peggy tony greg jeff "
+    "abdul abigail ada adelaide adele adrian agnes aiden albert alejandro alfred alison allison alma alyssa amelia amir anastasia anders angelica angus anita annabelle annie antonio arjun armando arnold ashok astrid "
+    "audrey augustus aurora ava barry beatrice becky bella bernard bernice bertha bianca bjorn blake bonnie boris brad brad brandi brent brett bridget brooke bryce byron caleb calvin cameron camille candice carla carlton carmela carter cassandra "
+    "cecil cecilia cedric celeste chad chandra chelsea chester chloe clarence clark claude claudia clayton clifford clinton colleen connie connor cora corey courtney craig curtis daisy dana daphne darlene darrell darren dean deanna deepa della delores denis desmond "
+    "devon diego dominic dominique doreen drew duane duncan dustin earl ebony eddie edgar edith edmund edna eduardo edwin eileen elaine eleanor elena eli elias elisa elise ella elliot ellis elmer eloise elsa elsie elvira emil emilia enrique erica erik erika erin ernesto esther ethel eva evan "
+    "everett faith fatemeh felicia felix fernando florence floyd francesca francis francisco franklin freda frederick gabriela gail garrett gavin geneva genevieve geoffrey gilbert gina glen glenda glenn goran gordon greta gretchen guadalupe guillermo guy gwen gwendolyn hana harriet harvey hasan hassan hazel hector heidi herbert "
+    "herman hilda hiroko holly homer hope horace hugo hussein ibrahim ida igor imran ingrid ira iris isaac isabel isabelle isaiah ismail isla jacqueline jaime jake jamal jamie jan jana janelle jared jasmine javier jay jeanette jeanne jed jenna jerome jill jo joann joanna joanne joaquin jodi joel joey johanna johannes jon jonas josef josefina "
+    "josephine joy juana juanita judy julian juliana julien julio julius june kaitlyn kara karim karina karl karla kathy katrina kay kayla keisha kelvin kendra kent kerry khalid kim kirk krista kristen kristin kristina kurt kwame lakshmi lana lance latoya laurel lauri laurie leah lee leila lena leon leona leroy leslie lester lewis lila lillian lily lloyd lois lola "
+    "lonnie loretta lorraine louise lucas lucia lucille luke luna luther lydia lyle lynn mabel mae magdalena malcolm mandy manuel marc marcella marcia marcus margarita margie marguerite marian marianne marina mario marion marisol marjorie marlene marsha marshall marta marvin mathew matilda mattie maureen maurice maxine may mei melanie melvin mercedes meredith "
+    "mia micah mildred miles milton mina mindy minnie miranda miriam mitchell molly mona monica monique morgan morris muriel myra myrtle nadia nadine naomi natalia ned nellie nelson nina noel nora norman nicola olive oliver olivia omar opal ophelia orlando otto pablo pam pat patsy pauline pearl penelope penny percy perry phyllis preston priscilla rafael rajesh ramon ramona randall rashid "
+    "raquel raul ray regina reginald renee rhonda ricardo rick rita rob robbie roberta roberto robin rochelle rodney roland ron roosevelt rosemary rosie ross roxanne ruben rudolph rudy rupert sabrina sadie sally salvador samir sammy santiago saul shane shaniqua shannon shari shaun shawn shelby shelley sheldon sheri sherman sherry sidney silvia sonia sonya "
+    "sophie spencer stacy stella stephan sterling stewart stuart suresh suzanne sven sylvia tabitha tamara tammy tanya tara tasha ted terence terrance terri thelma theodore tiffany tina toby todd tomas toni tracey tracy travis trent trisha troy tyrone ursula valerie vanessa vera vernon veronica vicki vijay viola violet vivian vladimir wallace wanda warren wesley whitney wilbur wilfred willard winifred winston yolanda yusuf yvette yvonne zachariah zoe"
 )
 # Capitalised words that follow a cue and are no name.
 NOT_ENGLISH_NAMES = _words(

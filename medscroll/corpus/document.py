@@ -7,16 +7,21 @@ at most 100,000 characters for the language.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import xxhash
 
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
-_JAPANESE = re.compile(r"[\u3040-\u30ff]")
-_OTHER_SCRIPTS = re.compile(r"[\u0370-\u0fff\u1000-\u1cff\uac00-\ud7af]")
+from medscroll.corpus.code_points import CharacterClasses
+
+_SCRIPTS = CharacterClasses(
+    {
+        "han": [(0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)],
+        "latin": [(0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F)],
+        "japanese": [(0x3040, 0x30FF)],
+        "other": [(0x370, 0xFFF), (0x1000, 0x1CFF), (0xAC00, 0xD7AF)],
+    }
+)
 _LANGUAGE_WINDOW = 50_000  # characters looked at from either end
 
 
@@ -99,9 +104,7 @@ def detect_language(text: str) -> str:
     drugs and tests. "en" means Latin script: languages that share it are not told apart here.
     """
     sample = text if len(text) <= 2 * _LANGUAGE_WINDOW else text[:_LANGUAGE_WINDOW] + text[-_LANGUAGE_WINDOW:]
-    han, latin, japanese, others = (
-        sum(1 for _ in script.finditer(sample)) for script in (_HAN, _LATIN, _JAPANESE, _OTHER_SCRIPTS)
-    )
+    han, latin, japanese, others = _SCRIPTS.count(sample).values()
     if japanese > 0.1 * han and japanese >= latin / 4 and japanese > 0:
         return "other"
     weights = {"zh": 2 * han, "en": latin, "other": 2 * others}

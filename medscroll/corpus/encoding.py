@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -40,7 +41,6 @@ _SAMPLE = 200_000  # bytes that evidence is taken from
 _CHECKED = 20_000  # characters at either end that must look Chinese
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 # The most frequent characters of modern and of classical Chinese, simplified and traditional: about every fifth
 # character of a Chinese text is one of them.
 FREQUENT_HAN = frozenset(
@@ -122,17 +122,20 @@ def looks_chinese(text: str) -> bool:
     EUC-KR and Cyrillic read as GB18030 give 0 to 5 %.
     """
     sample = text if len(text) <= 2 * _CHECKED else text[:_CHECKED] + text[-_CHECKED:]
-    foreign = _NOT_ASCII.findall(sample)
+    foreign = {char: number for char, number in Counter(sample).items() if not char.isascii()}
     if not foreign:
         return True
-    known = sum(1 for char in foreign if _in_gb2312(char))
-    private = sum(1 for char in foreign if "\ue000" <= char <= "\uf8ff")
-    if known < 0.4 * len(foreign) or private > 0.1 * len(foreign):
+    total = sum(foreign.values())
+    known = sum(number for char, number in foreign.items() if _in_gb2312(char))
+    private = sum(number for char, number in foreign.items() if "\ue000" <= char <= "\uf8ff")
+    if known < 0.4 * total or private > 0.1 * total:
         return False
-    chinese = [char for char in foreign if _HAN.match(char)]
-    if len(chinese) < 20:
+    chinese = {char: number for char, number in foreign.items() if _HAN.match(char)}
+    han = sum(chinese.values())
+    if han < 20:
         return True
-    return sum(char in FREQUENT_HAN for char in chinese) >= (0.08 if len(chinese) >= 100 else 0.03) * len(chinese)
+    frequent = sum(number for char, number in chinese.items() if char in FREQUENT_HAN)
+    return frequent >= (0.08 if han >= 100 else 0.03) * han
 
 
 def decode_stream(stream: BinaryIO, name: str, *, offset: int = 0, block: int = 1 << 20) -> Iterator[str]:

@@ -45,6 +45,7 @@ _WORDS_ZH = frozenset(HEADINGS_ZH)
 _LONGEST_ZH = max(map(len, HEADINGS_ZH))
 _WORDS_EN = frozenset(" ".join(word.lower().split()) for word in HEADINGS_EN)
 _LONGEST_EN = max(map(len, HEADINGS_EN))
+_WORD_END = re.compile("[：:∶ \t\u3000]")
 _FENCE = re.compile(r"^(?:```|~~~)[^\n]*$", re.MULTILINE)
 _NUMBERED_LIST_ROOM = 3000  # sections a document, beyond which numbered lines are taken for a list
 _CAPITALS_SHARE = 0.25  # of all lines, beyond which capitals are how the text is written
@@ -203,11 +204,11 @@ def _chinese(line: str, whole: bool) -> tuple[int, str, str] | None:
         match = _ADVICE.match(line)
         if match:
             return 3, match.group(), "advice"
-    for place, character in enumerate(head):
-        if character in "：:∶ \t\u3000":
-            word = head[:place]
-            colon = line[place:].lstrip(" \t\u3000")[:1]
-            return (_word_level(word), word, "word") if word in _WORDS_ZH and colon in "：:∶" else None
+    end = _WORD_END.search(head)
+    if end:
+        word = head[: end.start()]
+        colon = line[end.start() :].lstrip(" \t\u3000")[:1]
+        return (_word_level(word), word, "word") if word in _WORDS_ZH and colon in "：:∶" else None
     return (_word_level(line), line, "word") if whole and line in _WORDS_ZH else None
 
 

@@ -23,6 +23,7 @@ CHARACTERS_A_GRAM = 4  # of Chinese
 WORDS_A_GRAM = 3  # of other scripts
 BLOCK = 1 << 18  # n-grams hashed at once
 _WORD = re.compile(r"\w+")
+_PIECE = 1 << 20  # characters
 _CACHE_ROOM = 1 << 18
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -54,17 +55,28 @@ def _tokens(text: str, chinese: bool) -> Iterator[np.ndarray]:
         for start in range(0, max(1, len(compact) - overlap), step):
             yield hash_characters(compact[start : start + step + overlap])
         return
-    kept: list[int] = []
     overlap = WORDS_A_GRAM - 1
+    kept = np.empty(0, np.uint64)
     found = False
-    for match in _WORD.finditer(text.lower()):
-        kept.append(_word_hashes[match[0]])
-        if len(kept) == BLOCK + overlap:
-            yield np.array(kept, np.uint64)
+    for words in _words(text.lower()):
+        kept = np.concatenate([kept, hash_words(words)])
+        if len(kept) > overlap:
+            yield kept
             found = True
             kept = kept[-overlap:]
-    if kept and not (found and len(kept) <= overlap):
-        yield np.array(kept, np.uint64)
+    if len(kept) and not found:
+        yield kept
+
+
+def _words(text: str) -> Iterator[list[str]]:
+    """The words of a text, those of about `_PIECE` characters at a time."""
+    start = 0
+    while start < len(text):
+        stop = min(len(text), start + _PIECE)
+        rest = _WORD.match(text, stop) if _WORD.match(text, stop - 1) else None
+        stop = rest.end() if rest else stop
+        yield _WORD.findall(text, start, stop)
+        start = stop
 
 
 def gram_hashes(text: str, chinese: bool) -> Iterator[np.ndarray]:
@@ -95,7 +107,7 @@ def hash_characters(text: str) -> np.ndarray:
 
 def hash_words(words: list[str]) -> np.ndarray:
     """uint64 [words]: xxh3_64 of each."""
-    return np.array([_word_hashes[word] for word in words], np.uint64)
+    return np.fromiter(map(_word_hashes.__getitem__, words), np.uint64, len(words))
 
 
 def signatures(texts: Iterable[tuple[str, bool]]) -> Iterator[tuple[np.ndarray, int]]:

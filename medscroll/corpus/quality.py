@@ -10,28 +10,38 @@ defaults drop only what is no text. Cost: about 2 million characters a second an
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
+from medscroll.corpus.code_points import BLANKS, CharacterSet, code_points
 from medscroll.corpus.document import Document, detect_language
-from medscroll.corpus.minhash import hash_characters, hash_runs, hash_words
+from medscroll.corpus.minhash import hash_runs, hash_words
 from medscroll.corpus.step import StepLog
 from medscroll.errors import ConfigError
 
 WINDOW = 20_000  # characters of one window
 WINDOWS = 10
 # what stands for text that was taken out, or lost by print (□), is no rubbish
-_PLACEHOLDER = re.compile(r"□+|\[\*\*[^\n\]]{0,80}\*\*\]|\[[A-Z][A-Z_]{1,15}\d{0,5}\]|_{3,}")
+_PLACEHOLDERS = (  # each begins with a fixed character, which is found fast
+    re.compile(r"\[(?:\*\*[^\n\]]{0,80}\*\*\]|[A-Z][A-Z_]{1,15}\d{0,5}\])"), re.compile("□□*"), re.compile("___+"),
+)  # fmt: skip
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _BROKEN = re.compile(r"[\ufffd\ue000-\uf8ff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_MOJIBAKE_SIGNS = ("锟斤拷", "烫烫烫", "屯屯屯", "â€", "Ã")
 _MOJIBAKE = re.compile(r"锟斤拷|烫烫烫|屯屯屯|â€|Ã[\x80-\xbf©¨¢]")
-_GARBAGE_LINE = re.compile(r"[^\w\s]*[\ufffd\ue000-\uf8ff]|(?:[^\w\s]\s*){8,}$|(?:\S\s){12,}\S?$|(.)\1{15,}")
+# A line of rubbish ends in eight signs, or in a dozen single characters with a blank after each; or it holds a lost
+# character, or one character many times on end.
+_SIGNS, _SPACED = 8, re.compile(r"(?:\S\s){12}\S")
+_LOST_OR_RUN = re.compile(r"[\ufffd\ue000-\uf8ff]|(.)\1{15,}")
+_LOST = CharacterSet([(0xE000, 0xF8FF), (0xFFFD, 0xFFFD)])
+_TAIL = 64  # characters of a line in which its last eight that are no blanks mostly stand
 _RULER = re.compile(r"[\s\-=_*·.~|+:─━—…#]+$")
-_RULER_LINE = re.compile(r"^[ \t|:+=\-]+$", re.MULTILINE)
+_RULER_STARTS = frozenset("-=_*·.~|+:─━—…#")
+_FIRST_RULER = re.compile(r"[ \t|:+=\-]+(?=\n|\Z)")
+_RULERS = re.compile(r"\n[ \t|:+=\-]+(?=\n|\Z)")
+_WORD_CHARACTER = re.compile(r"\w")
 _WORDS = re.compile(r"\w+")
 SCORES = (
     "letter_share", "symbol_share", "broken_share", "garbage_line_share", "repeated_line_share",
@@ -108,20 +118,19 @@ def quality_scores(text: str, language: str) -> dict[str, float]:
     Shares are of characters unless their name says lines; `repeated_*` counts second and later occurrences. A window
     is looked at alone: repetition across more than 20,000 characters of a long text is the business of deduplication.
     """
-    windows = [_RULER_LINE.sub("", _PLACEHOLDER.sub(" ", window)) for window in _sample(text)]
-    kinds: Counter[str] = Counter()
+    windows = [_without_marks(window) for window in _sample(text)]
+    points = [code_points(window) for window in windows]  # each uint32 [characters of the window]
+    visible, letters, han, latin, broken = _count_kinds(points)
     for window in windows:
-        for character, number in Counter(window).items():
-            kinds.update(dict.fromkeys(_kinds(character), number))
-    visible, letters, han, latin = (kinds[kind] for kind in ("visible", "letter", "han", "latin"))
-    broken = kinds["broken"] + sum(len(match) for window in windows for match in _MOJIBAKE.findall(window))
-    lines, garbage, repeated_lines, line_characters = _lines(windows)
+        if any(sign in window for sign in _MOJIBAKE_SIGNS):
+            broken += sum(map(len, _MOJIBAKE.findall(window)))
+    lines, garbage, repeated_lines, line_characters = _lines(windows, points)
     repeated_paragraphs = _repeated_paragraphs(windows)
-    top, again = _grams(windows, language)
+    top, again = _grams(windows, points, language)
     script = han if language == "zh" else latin if language == "en" else letters
     return {
-        "characters": sum(map(len, text.split())),
-        "letter_share": _share(letters, visible) if visible or not _PLACEHOLDER.search(text) else 1.0,
+        "characters": len(text) - BLANKS.count(text),
+        "letter_share": _share(letters, visible) if visible or not any(p.search(text) for p in _PLACEHOLDERS) else 1.0,
         "symbol_share": _share(visible - letters, visible),
         "broken_share": _share(broken, visible),
         "garbage_line_share": _share(garbage, lines),
@@ -134,7 +143,34 @@ def quality_scores(text: str, language: str) -> dict[str, float]:
     }
 
 
-@lru_cache(maxsize=65_536)
+def _without_marks(window: str) -> str:
+    """A window without placeholders and rulers."""
+    for placeholder in _PLACEHOLDERS:
+        window = placeholder.sub(" ", window)
+    first = _FIRST_RULER.match(window)
+    return _RULERS.sub("\n", window[first.end() :] if first else window)
+
+
+_KIND_BITS = {"visible": 1, "letter": 2, "han": 4, "latin": 8, "broken": 16}
+_UNKNOWN = 255
+_kind_table = np.full(0x110000, _UNKNOWN, np.uint8)  # code point -> bits of its kinds, filled in as they turn up
+
+
+def _count_kinds(windows: list[np.ndarray]) -> list[int]:
+    """How many characters of each kind there are in all windows, in the order of `_KIND_BITS`."""
+    totals = [0] * len(_KIND_BITS)
+    for window in windows:
+        counts = np.bincount(window)
+        present = np.flatnonzero(counts)
+        counts, kinds = counts[present], _kind_table[present]
+        if (new := present[kinds == _UNKNOWN]).size:
+            _kind_table[new] = [sum(_KIND_BITS[kind] for kind in _kinds(chr(point))) for point in new.tolist()]
+            kinds = _kind_table[present]
+        for place, bit in enumerate(_KIND_BITS.values()):
+            totals[place] += int(counts[(kinds & bit) > 0].sum())
+    return totals
+
+
 def _kinds(character: str) -> tuple[str, ...]:
     kinds = [] if character.isspace() else ["visible"]
     if character.isalnum():
@@ -149,61 +185,91 @@ def _share(part: float, whole: float) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def _lines(windows: list[str]) -> tuple[int, int, int, int]:
+def _lines(windows: list[str], points: list[np.ndarray]) -> tuple[int, int, int, int]:
     """(lines, of rubbish, characters in repeated lines, characters in lines); rulers and blank lines do not count."""
     lines = garbage = repeated = characters = 0
-    for window in windows:
-        seen: set[str] = set()
-        for raw in window.split("\n"):
-            line = raw.strip()
-            if not line or _RULER.match(line):
-                continue
-            lines += 1
-            characters += len(line)
-            garbage += _GARBAGE_LINE.search(line) is not None
-            if line in seen:
-                repeated += len(line)
-            seen.add(line)
+    for window, of_window in zip(windows, points, strict=True):
+        stripped = [line for raw in window.split("\n") if (line := raw.strip())]
+        kept = [line for line in stripped if line[0] not in _RULER_STARTS or not _RULER.match(line)]
+        length = sum(map(len, kept))
+        lines += len(kept)
+        characters += length
+        repeated += length - sum(map(len, set(kept)))
+        closely = _may_hold_lost_or_run(of_window)
+        garbage += sum(_ends_in_garbage(line) or (closely and bool(_LOST_OR_RUN.search(line))) for line in kept)
     return lines, garbage, repeated, characters
+
+
+def _may_hold_lost_or_run(points: np.ndarray) -> bool:
+    """Whether a window has a lost character, or eight equal ones on end at a place that eight divides, which every run
+    of sixteen holds."""
+    if bool(_LOST.contains(points).any()):
+        return True
+    blocks = points[: len(points) // 8 * 8].reshape(-1, 8)
+    ends_alike = (blocks[:, 0] == blocks[:, 7]) & (blocks[:, 0] != ord("\n"))
+    blocks = blocks[ends_alike]  # few
+    return bool((blocks == blocks[:, :1]).all(axis=1).any())
+
+
+def _ends_in_garbage(line: str) -> bool:
+    """Whether a line without blanks at its ends ends in eight signs, or in single characters with blanks between."""
+    before = line[-2:-1]
+    if not before or before.isalnum() or before == "_":
+        return False
+    if before.isspace():
+        if _SPACED.fullmatch(line[-25:]):
+            return True
+    elif line[-1].isalnum():
+        return False
+    compact = "".join(line[-_TAIL:].split())
+    if len(compact) < _SIGNS:
+        compact = "".join(line.split())
+    return len(compact) >= _SIGNS and not _WORD_CHARACTER.search(compact, len(compact) - _SIGNS)
 
 
 def _repeated_paragraphs(windows: list[str]) -> float:
     repeated = characters = 0
     for window in windows:
-        seen: set[str] = set()
-        for raw in window.split("\n\n"):
-            paragraph = raw.strip()
-            characters += len(paragraph)
-            if paragraph in seen:
-                repeated += len(paragraph)
-            seen.add(paragraph)
+        paragraphs = [raw.strip() for raw in window.split("\n\n")]
+        length = sum(map(len, paragraphs))
+        characters += length
+        repeated += length - sum(map(len, set(paragraphs)))
     return _share(repeated, characters)
 
 
-def _grams(windows: list[str], language: str) -> tuple[float, float]:
+def _grams(windows: list[str], points: list[np.ndarray], language: str) -> tuple[float, float]:
     """(share of the most frequent short n-gram, share of long n-grams that have occurred before)."""
     top = again = total = covered = 0
-    for window in windows:
+    for window, of_window in zip(windows, points, strict=True):
+        words: list[str] = []
         if language == "zh":
             short, long = 4, 20
-            tokens = hash_characters("".join(window.split()))
-            lengths = np.ones(len(tokens), np.int64)
+            tokens = of_window[~BLANKS.contains(of_window)].astype(np.uint64)
         else:
             short, long = 2, 10
             words = _WORDS.findall(window.lower())
             tokens = hash_words(words)
-            lengths = np.fromiter(map(len, words), np.int64, len(words))
         if len(tokens) < 2 * long:
             continue
-        _, firsts, counts = np.unique(hash_runs(tokens, short), return_index=True, return_counts=True)
-        best = int(counts.argmax())
-        if counts[best] > 3:
-            top += int(counts[best]) * int(lengths[firsts[best] : firsts[best] + short].sum())
-        covered += int(lengths.sum())
-        runs = hash_runs(tokens, long)
-        again += len(runs) - len(np.unique(runs))
+        runs = hash_runs(tokens, short)
+        value, count = _most_frequent(runs)
+        if count > 3:
+            first = int(np.flatnonzero(runs == value)[0])
+            top += count * (sum(map(len, words[first : first + short])) if words else short)
+        covered += sum(map(len, words)) if words else len(tokens)
+        runs = np.sort(hash_runs(tokens, long))
+        again += int((runs[1:] == runs[:-1]).sum())
         total += len(runs)
     return min(1.0, _share(top, covered)), _share(again, total)
+
+
+def _most_frequent(values: np.ndarray) -> tuple[int, int]:
+    """(the value that occurs most often, the least of them where there are several; how often it does)."""
+    ordered = np.sort(values)
+    borders = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
+    counts = np.diff(borders)
+    best = int(counts.argmax())
+    return ordered[borders[best]], int(counts[best])
 
 
 class Quality:

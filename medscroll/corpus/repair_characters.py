@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from medscroll.corpus.code_points import CharacterSet
 from medscroll.corpus.configuration import config_fingerprint
@@ -43,7 +44,10 @@ _KINDS: dict[str, list[tuple[int, int]]] = {
 _BECOMES = {"line_separator": "\n", "unusual_blank": " "}
 _SOFT_HYPHEN = "\xad"
 _ODD = CharacterSet(span for spans in _KINDS.values() for span in spans)
-_BLANK_LINES = re.compile(r"\n{4,}")
+_BLANK_LINES = re.compile(r"\n\n\n\n+")
+_BLANKS = " \t\u3000"
+_BLANK = CharacterSet((ord(blank), ord(blank)) for blank in _BLANKS)
+_LINE_END = CharacterSet([(0x0A, 0x0A), (0x0C, 0x0C)])
 
 
 @dataclass
@@ -103,31 +107,24 @@ class Characters:
         return "".join(kept).replace("\n", " ")
 
 
+@lru_cache(maxsize=4096)
 def _kind(character: str) -> str:
     point = ord(character)
     return next((kind for kind, spans in _KINDS.items() if any(first <= point <= last for first, last in spans)), "")
 
 
-def _next(pattern: re.Pattern[str], text: str, start: int) -> int:
-    found = pattern.search(text, start)
-    return found.start() if found else -1
-
-
 def _trailing(text: str) -> list[tuple[int, int]]:
     """(start, stop) of the blanks before each line end and page break (which another step may take out)."""
     found = []
-    ends = re.compile(r"[\n\f]")
-    end = _next(ends, text, 0)
-    while True:
-        stop = len(text) if end < 0 else end
-        start = stop
-        while start > 0 and text[start - 1] in " \t\u3000":
+    last = list(_BLANK.places(text, _LINE_END))  # the last blank of each
+    if text and text[-1] in _BLANKS:
+        last.append(len(text) - 1)
+    for place in last:
+        start = place
+        while start > 0 and text[start - 1] in _BLANKS:
             start -= 1
-        if start < stop:
-            found.append((start, stop))
-        if end < 0:
-            return found
-        end = _next(ends, text, end + 1)
+        found.append((start, place + 1))
+    return found
 
 
 @dataclass

@@ -34,9 +34,13 @@ from medscroll.errors import ConfigError
 LOST = "□"
 _STRUCTURE = re.compile(r"^<(?:篇名|目录)>", re.MULTILINE)
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
-_SPACED_LINE = re.compile(r"^(?![<\n]|书名|作者|朝代|年份)[^\n ]+ [^\n]+$", re.MULTILINE)
-_SINGLE_BLANK = re.compile(r"(?<=[^ ]) (?=[^ ])")
-_CODE = re.compile(r"(?<![A-Za-z0-9\\])(?:KT|HT)+(?![A-Za-z0-9])[ ]?")
+_NO_TEXT = ("<", "书名", "作者", "朝代", "年份")  # how lines begin that name a book or chapter
+_SINGLE_BLANK = re.compile(r" (?<=[^ ] )(?=[^ ])")
+# What must stand before a fixed character is looked for after it: the search goes from one such character to the next.
+_CODE = re.compile(r"[KH](?<![A-Za-z0-9\\].)T(?:KT|HT)*(?![A-Za-z0-9])[ ]?")
+_TIGHT_BRACKET = re.compile(r"（(?<=[\u3400-\u9fff]（)")
+_LOOSE_BRACKET = re.compile(r"（(?<=[\u3400-\u9fff][ □]（)")
+_AFTER_OTHER = re.compile("□(?<=[^□]□)")
 _IN_BRACKETS = re.compile(r"（[^（）\n]*）|\([^()\n]*\)")
 _PROSE_MARKS = re.compile(r"[，。；、？！]")
 _LISTING = re.compile("[)）][ □]")
@@ -115,11 +119,11 @@ def lost_places(text: str) -> list[int]:
     a sure one at least twice, and more often than by a blank of a list.
     """
     # A □ that is there already counts as a blank that was judged before: a second run must not judge otherwise.
-    tight = sum(1 for _ in re.finditer(r"[\u3400-\u9fff]（", text))
-    loose = sum(1 for _ in re.finditer(r"[\u3400-\u9fff][ □]（", text))
+    tight = len(_TIGHT_BRACKET.findall(text))
+    loose = len(_LOOSE_BRACKET.findall(text))
     blanks = list(_blanks(text, loose < 0.05 * tight))
     sure = Counter(blank.before for blank in blanks if blank.lost)
-    sure.update(match.group() for match in re.finditer("[^□](?=□)", text))
+    sure.update(text[match.start() - 1] for match in _AFTER_OTHER.finditer(text))
     listed = Counter(blank.before for blank in blanks if blank.lost is False)
     return [
         blank.place
@@ -129,10 +133,12 @@ def lost_places(text: str) -> list[int]:
 
 
 def _blanks(text: str, brackets_are_tight: bool) -> Iterator[_Blank]:
-    for line in _SPACED_LINE.finditer(text):
-        content = line.group()
-        prose = len(_PROSE_MARKS.findall(_IN_BRACKETS.sub("", content)))
-        listing = _LISTING.search(content) is not None
+    after_line = 0
+    for content in text.split("\n"):
+        start, after_line = after_line, after_line + len(content) + 1
+        if not 0 < content.find(" ") < len(content) - 1 or content.startswith(_NO_TEXT):
+            continue
+        is_prose: bool | None = None
         for match in _SINGLE_BLANK.finditer(content):
             at = match.start()
             before, after = content[at - 1], content[at + 1]
@@ -142,10 +148,16 @@ def _blanks(text: str, brackets_are_tight: bool) -> Iterator[_Blank]:
             elif _HAN.match(before) and after == "（":
                 kind = True if brackets_are_tight else None
             elif _HAN.match(before) and _HAN.match(after):
-                kind = _in_clause(content, at) if prose >= 2 and not listing else False
+                if is_prose is None:
+                    is_prose = _is_prose(content)
+                kind = _in_clause(content, at) if is_prose else False
             else:
                 continue
-            yield _Blank(line.start() + at, before, after, kind)
+            yield _Blank(start + at, before, after, kind)
+
+
+def _is_prose(line: str) -> bool:
+    return len(_PROSE_MARKS.findall(_IN_BRACKETS.sub("", line))) >= 2 and not _LISTING.search(line)
 
 
 def _in_clause(line: str, at: int) -> bool | None:

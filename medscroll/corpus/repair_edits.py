@@ -7,6 +7,7 @@ every document. Cost: one pass over the text for all edits of a step together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -33,6 +34,8 @@ class Changes:
         text = document.text
         removed = added = 0
         changed: list[Edit] = []
+        counts: Counter[str] = Counter()
+        wanted = {name: log.wants_example(name) for name in set(self.names) if name}
         for name, edit in zip(self.names, self.edits, strict=True):
             start, stop, replacement = edit
             before = text[start:stop]
@@ -40,14 +43,17 @@ class Changes:
                 continue
             changed.append(edit)
             if name:
-                log.count(name)
-            same = _common(before, replacement)
+                counts[name] += 1
+            same = _common(before, replacement) if before and replacement else 0
             removed += len(before) - same
             added += len(replacement) - same
-            if name and log.wants_example(name):
+            if name and wanted[name]:
                 left, right = text[max(0, start - EXAMPLE_ROOM) : start], text[stop : stop + EXAMPLE_ROOM]
                 old, new = before[:_SHOWN], replacement[:_SHOWN]
                 log.example(name, document, f"{left}{old}{right}", f"{left}{new}{right}")
+                wanted[name] = log.wants_example(name)
+        for name, number in counts.items():
+            log.count(name, number)
         log.count("removed_characters", removed)
         log.count("added_characters", added)
         edit_text(document, changed)

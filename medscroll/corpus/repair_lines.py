@@ -8,7 +8,6 @@ wrapped. Cost: linear; each line is looked at once, each window of `_CHUNK` line
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -37,6 +36,11 @@ _NUMBERY = re.compile(r"\d")
 def columns(line: str) -> int:
     """Width of a line on a terminal: Chinese and full-width characters take two columns, as they take two bytes."""
     return len(line) if line.isascii() else len(line.encode("gb18030", "replace"))
+
+
+def _columns_of(lines: list[str]) -> list[int]:
+    """`columns` of each line: all lines are encoded together, since no byte of a GB18030 character is a line end."""
+    return list(map(len, "\n".join(lines).encode("gb18030", "replace").split(b"\n")))
 
 
 def starts_something(line: str) -> bool:
@@ -100,7 +104,7 @@ def split_lines(text: str, chinese: bool) -> Lines:
         starts.append(position)
         position += len(line) + 1
     texts = [line.rstrip(" \t\u3000") for line in whole]
-    widths = [columns(line) if chinese else len(line) for line in texts]
+    widths = _columns_of(texts) if chinese else list(map(len, texts))
     lines = Lines(texts, starts, [len(line) for line in whole], widths, [], [])
     if 2 * sum(width for width in widths if width > _WIDEST) > sum(widths):
         lines.wrap = lines.usual = [0] * len(widths)  # most of it stands in paragraphs already
@@ -113,19 +117,16 @@ def _measure(lines: Lines, narrowest: int) -> None:
     """Fills in `wrap` and `usual`, chunk by chunk."""
     widths = lines.widths
     count = len(widths)
-    everywhere = sorted((width for width, after in pairwise(widths) if 0 < width <= _WIDEST and after), reverse=True)
+    # width of each line that may be a full one: not too wide, and another line follows; else 0
+    eligible = [width if width <= _WIDEST and after else 0 for width, after in pairwise(widths)]
+    everywhere = sorted(filter(None, eligible), reverse=True)
     whole = everywhere[min(len(everywhere) // 50, len(everywhere) - 1)] if everywhere else 0
     for start in range(0, count, _CHUNK):
-        near = [
-            widths[index]
-            for index in range(max(0, start - _CHUNK), min(count - 1, start + 2 * _CHUNK))
-            if 0 < widths[index] <= _WIDEST and widths[index + 1]
-        ]
-        near.sort(reverse=True)
+        near = sorted(filter(None, eligible[max(0, start - _CHUNK) : start + 2 * _CHUNK]), reverse=True)
         wide = near[2] if len(near) >= 6 else whole
         full = [width for width in near if wide - 8 <= width <= wide + 8]
         wrapped = narrowest <= wide <= _WIDEST and (5 * len(full) >= max(15, len(near)) or len(near) < 6)
-        usual = Counter(full).most_common(1)[0][0] if full else wide
+        usual = max(dict.fromkeys(full), key=full.count) if full else wide
         size = min(_CHUNK, count - start)
         lines.wrap += [wide if wrapped else 0] * size
         lines.usual += [usual] * size

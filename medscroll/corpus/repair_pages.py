@@ -39,6 +39,7 @@ _MORE_UNITS = re.compile(
     r"[ ]{0,2}(?:mmHg|kPa|cmH2O|bpm|g|dL|mEq|min|h|qd|bid|tid|puffs?|tablets?|tabs?|caps?|drops?|units?)(?![A-Za-z])|"
     r"[ ]{0,2}(?:次|天|小时|分钟|周|丸|剂|滴|喷|贴|毫克|微克|克|毫升|升|单位|厘米|毫米|公斤|毫米汞柱)"
 )
+_LONGEST_NUMBER = 40  # characters, of a line that is a page number
 _LEAST_GAP = 8  # lines between two page numbers
 _GOES_ON = re.compile(r"[a-z\u3400-\u9fff，、；,;）)]")
 _ENDS = frozenset('。！？.!?:：”’"』」…|')
@@ -82,6 +83,8 @@ class PageLines:
     def apply(self, document: Document, log: StepLog) -> Document:
         """The document without headers, footers, page numbers and form feeds."""
         text = document.text
+        if "\f" not in text and not _may_count_pages(text):
+            return document
         pages = _pages(text)
         if len(pages) == 1:
             gone = _counted_pages(pages[0])
@@ -114,6 +117,15 @@ class PageLines:
 
 def _between(gone: dict[int, str], before: _Line, after: _Line) -> bool:
     return before.following in gone or after.preceding in gone
+
+
+def _may_count_pages(text: str) -> bool:
+    """Whether enough lines look like page numbers for a chain of them; most texts are done with here."""
+    found: Counter[str | None] = Counter()
+    for raw in text.split("\n"):
+        if len(line := raw.strip()) < _LONGEST_NUMBER and (match := _PAGE_NUMBER.match(line)):
+            found[match.lastgroup] += 1
+    return any(kind and number >= _LEAST_CHAIN[kind] for kind, number in found.items())
 
 
 def _pages(text: str) -> list[list[_Line]]:
@@ -191,7 +203,7 @@ def _counted_pages(lines: list[_Line]) -> dict[int, str]:
     """As `_edges`, for a text without form feeds: page numbers that count up, and the headers beside them."""
     numbers: dict[str, list[tuple[int, int, int]]] = {}
     for index, line in enumerate(lines):
-        match = _PAGE_NUMBER.match(line.text) if len(line.text) < 40 else None
+        match = _PAGE_NUMBER.match(line.text) if len(line.text) < _LONGEST_NUMBER else None
         if match and match.lastgroup:
             numbers.setdefault(match.lastgroup, []).append((line.row, int(match[match.lastgroup]), index))
     best: list[int] = []

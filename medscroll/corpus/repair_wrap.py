@@ -27,6 +27,7 @@ _TOLERANCE = 8  # columns that a full line may lack in Chinese: lost characters,
 _PASSES = 16
 _STOPS = frozenset("。！？!?…：:")
 _CLOSERS = "”’」』）】》〉〕)\\]\"'"
+_CLOSERS_ZH = _CLOSERS.replace("\\", "")
 _CLOSING = frozenset("，。；、：？！）》”’】〕…")  # a line never begins with these but by a mistake of the wrapping
 _PROSE = re.compile(r"[，。；、]")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff□]")
@@ -89,8 +90,8 @@ class Unwrap:
             start = lines.starts[index] + len(left)
             stop = lines.starts[after] + len(right) - len(right.lstrip(" \t\u3000"))
             right = right.lstrip(" \t\u3000")
-            hyphen = _HYPHEN.search(left)
-            rest = _SOFT_START.match(right)
+            hyphen = _HYPHEN.search(left) if left[-1] in "-\u2010" else None
+            rest = _SOFT_START.match(right) if hyphen else None
             if hyphen and rest and rest.group()[0].islower() and rest.group().lower() not in _SUSPENDED:
                 if not self._config.hyphens:
                     continue
@@ -137,20 +138,23 @@ def _joins_zh(lines: Lines) -> list[int]:
         wrap = lines.wrap[index]
         if not wrap or not lines.widths[index] or not lines.widths[index + 1]:
             continue
-        left, right = lines.texts[index], lines.texts[index + 1].lstrip(" \t\u3000")
+        left, right = lines.texts[index], lines.texts[index + 1]
         width = lines.widths[index]
+        # a line that begins with a blank after the break is never joined here
+        if right[0] in " \t\u3000":
+            continue
         full = wrap - _TOLERANCE <= width <= wrap + _TOLERANCE
         torn = right[0] in _CLOSING and 2 * width >= wrap and left[-1] not in _STOPS
-        if not (full or torn) or not _may_follow(lines, index):
+        if torn:
+            if _may_follow(lines, index):
+                found.append(index)
             continue
-        indented = lines.texts[index + 1][0] in " \t\u3000"
-        if torn and not indented:
-            found.append(index)
+        if not full:
             continue
-        ends = left.rstrip(_CLOSERS.replace("\\", ""))[-1:] in _STOPS
+        ends = left.rstrip(_CLOSERS_ZH)[-1:] in _STOPS
         goes_on = not ends or (left[-1] not in "：:" and lines.widths[index + 1] >= lines.usual[index])
-        prose = _PROSE.search(left) or _PROSE.search(right) or " " not in left
-        if full and goes_on and prose and not indented and not (ends and is_label(right)):
+        prose = " " not in left or _PROSE.search(left) or _PROSE.search(right)
+        if goes_on and prose and not (ends and is_label(right)) and _may_follow(lines, index):
             found.append(index)
     return found
 

@@ -20,6 +20,7 @@ from medscroll.engine.monitoring import RunMonitor, piece_summary
 from medscroll.engine.phases import StepTime
 from medscroll.engine.run_folder import EventLog, environment
 from medscroll.engine.step_record import StepRecord
+from medscroll.engine.timeouts import use_timeout
 
 if TYPE_CHECKING:
     from medscroll.planning.compute import ModelFlops
@@ -82,6 +83,7 @@ class Progress(TrainerCallback):
         """Start the clock."""
         self.last_time, self.last_step = time.perf_counter(), state.global_step
         self.record.start_window()
+        use_timeout(args.ddp_timeout)  # also of the groups that DeepSpeed has opened by now
         if self.monitor is not None:
             per_epoch = self.record.schedule.steps_per_epoch
             versions = environment()["packages"]

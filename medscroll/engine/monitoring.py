@@ -26,19 +26,25 @@ import numpy as np
 import torch
 
 from medscroll.engine.phases import PhaseClock, StepTime
+from medscroll.engine.timeouts import least_timeout
 from medscroll.engine.topology import Topology
 from medscroll.engine.watchman import Watchman
 from medscroll.engine.windows import Windows
 from medscroll.errors import UserError
 from medscroll.monitor.alerts import AlertRules
+from medscroll.monitor.arrivals import ArrivalLog
 from medscroll.monitor.log import EventWriter
 from medscroll.monitor.numbers import numbers
 from medscroll.monitor.probes import Probes
 from medscroll.monitor.schema import SCHEMA_VERSION, stacks_path
-from medscroll.monitor.stragglers import mean_phases, phase_scatter
+from medscroll.monitor.stragglers import THRESHOLD, mean_phases, phase_scatter
 from medscroll.monitor.traffic import TrafficCounter
 
 SLOW_BY = 0.08  # lateness in two windows in a row, as a share of the step, that names a straggler
+SLOW_KERNELS = (
+    0.02  # the same where a GPU's kernels were seen: they scatter less; it must also be `THRESHOLD` of the phase
+)
+EARLY_STEPS = 40  # steps after the start in which slow ranks are looked for more often
 SETTLING = 3  # steps after the start that say nothing: kernels are compiled, memory is taken
 WINDOW_SLACK = 60.0  # seconds that starting a profiler may take
 
@@ -75,11 +81,14 @@ class RunMonitor:
         self.host = socket.gethostname()
         self.clock = PhaseClock(self.on_gpu)
         self.planned_memory: int | None = None  # bytes of a GPU's allocator by the plan; set before `begin`
+        self.planned_traffic: dict[str, float] | None = None  # collective -> bytes of its tensors a step, by the plan
         uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", "")) if self.on_gpu else None
         self.probes = Probes(uuid or None)
         self.traffic = TrafficCounter()
         self.rules = AlertRules(place.rank, self.host, settings.exposed_limit, whole_run=place.is_main)
         self.windows = Windows(settings.window_every, self.run_folder, place, on_gpu=self.on_gpu, clock=self.clock)
+        several = place.world_size > 1 and not self.on_gpu  # where the host itself waits in collectives
+        self.arrivals = ArrivalLog(self.run_folder, place.rank, self.host) if several else None
         self._pending: deque[tuple[dict[str, Any], StepTime]] = deque()
         self._recent: deque[dict[str, Any]] = deque(maxlen=16)
         self._lock = threading.Lock()
@@ -114,6 +123,7 @@ class RunMonitor:
             "max_steps": max_steps,
             "steps_per_epoch": steps_per_epoch,
             "planned_memory": self.planned_memory,
+            "planned_traffic": self.planned_traffic,
             "peak_flops": peak,
             "stall_factor": self.settings.stall_factor,
             "window_every": self.settings.window_every,
@@ -125,6 +135,10 @@ class RunMonitor:
             stacks_path(self.run_folder, place.rank).unlink(missing_ok=True)
         self._counted_step, self._settled = step, step + SETTLING
         self.traffic.read()  # what was communicated before belongs to no step
+        if self.arrivals is not None:
+            with contextlib.suppress(OSError):  # of a start before this one
+                self.arrivals.path.unlink(missing_ok=True)
+            self.traffic.hurry(True)
         self._watchman = Watchman(
             self.run_folder,
             place,
@@ -132,10 +146,12 @@ class RunMonitor:
             self.clock,
             self.events,
             factor=self.settings.stall_factor,
-            timeout=collectives_timeout(self.settings.timeout),
+            timeout=least_timeout(self.settings.timeout),
             abort=self.settings.abort,
             each_tick=self._tick,
             phases=self._phases,
+            by_arrivals=self.arrivals is not None,
+            settled=self._settled,
         )
         self._watchman.step = step
         self.clock.begin()
@@ -148,6 +164,9 @@ class RunMonitor:
         timing = self.clock.close_step()
         if self._watchman is not None:
             self._watchman.step = step
+        if self.arrivals is not None:
+            unix = time.time() - time.perf_counter()
+            self.arrivals.step(step, [(phase, when + unix) for phase, when, _ in timing.marks])
         self.windows.step_end(step, timing.seconds)
         self.clock.slack = WINDOW_SLACK if self.windows.open else 0.0
         self.drain()
@@ -225,6 +244,10 @@ class RunMonitor:
         if step <= self._counted_step:
             return None
         counted = self.traffic.read()
+        if self.arrivals is not None:
+            self.arrivals.arrive(counted.arrivals)
+            self.arrivals.write(step)
+            self.traffic.hurry(step - self._settled < EARLY_STEPS)
         steps, self._counted_step = step - self._counted_step, step
         entry = {"steps": steps, "coverage": round(counted.coverage, 4), "traffic": self.traffic.traffic(counted)}
         return {**entry, "estimate": True, **self._estimate()}
@@ -245,10 +268,15 @@ class RunMonitor:
         self._window, self._usual_at_window = window, self.clock.median_step or 0.0
         self._alert(window)
         before, self._late = self._late, set()
+        if self.arrivals is not None:  # they tell the same of every step, and a single one says little on a busy CPU
+            return
+        kernels = window.get("basis") == "gpu"
+        own = next((event["phases"] for event in list(self._recent) if event["step"] == window["step"]), {})
         for rank, phases in late.items():
             for phase, late_us in phases.items():
                 share = late_us / 1e6 / max(window["seconds"], 1e-9)
-                if share <= SLOW_BY:
+                work = own.get(phase, 0.0) * 1e6 - (window.get("skew_phases") or {}).get(phase, 0.0)
+                if share <= (SLOW_KERNELS if kernels else SLOW_BY) or (kernels and late_us <= THRESHOLD * work):
                     continue
                 self._late.add((int(rank), phase))
                 if (int(rank), phase) in before and self._watchman is not None:
@@ -283,21 +311,6 @@ class RunMonitor:
         self.events.write({**event, "status": status, "reason": reason})
         self.clock.close()
         self.events.flush()
-
-
-def collectives_timeout(given: float) -> float | None:
-    """Seconds after which the first collectives of this job give up; None without a process group.
-
-    `--ddp_timeout` is that of the default group. DeepSpeed reduces gradients in a group of its own, which has torch's
-    default (10 minutes with NCCL) whatever was given.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return None
-    from torch.distributed import constants
-
-    name = "default_pg_nccl_timeout" if "nccl" in torch.distributed.get_backend() else "default_pg_timeout"
-    default = getattr(constants, name, None)
-    return given if default is None else min(given, default.total_seconds())
 
 
 def node_index(place: Topology) -> int:

@@ -18,6 +18,7 @@ from medscroll.engine.topology import Topology
 from medscroll.packing.schedule import ScheduledBlocks
 from medscroll.planning.candidate import Constraints, TrainingSetup
 from medscroll.planning.cluster import Cluster
+from medscroll.planning.memory import loss_is_fused
 
 if TYPE_CHECKING:
     import torch
@@ -189,7 +190,7 @@ def setup_of_run(
         hpz_group=int(zero.get("zero_hpz_partition_size", 1) or 1),
         attn_backend=attn_backend,
         liger=liger,
-        fused_loss=liger and stage != 3,  # medscroll.model.liger: ZeRO-3 does not gather lm_head for a fused loss
+        fused_loss=loss_is_fused(config, stage, liger=liger, trust_remote_code=model_args.trust_remote_code),
     )
 
 

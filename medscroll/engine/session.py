@@ -35,6 +35,7 @@ from medscroll.model.activation_levels import Level, parse_level
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
+from medscroll.model.loss_in_portions import PORTION, REASON, LossInPortions, why_not
 from medscroll.model.load import build_model
 from medscroll.model.recompute import apply_level
 from medscroll.model.rounding import StochasticAdamW
@@ -152,6 +153,7 @@ def run_session(
         trainer.add_callback(PlanCheck(plan, trainer.record, args.calibration_file, meter, place.world_size))
         if trainer.monitor is not None:
             trainer.monitor.planned_memory = plan.candidate.memory.allocated
+            trainer.monitor.planned_traffic = plan.candidate.network.collectives
     if resume is not None:
         trainer.consumption.load_state_dict(checkpoint_files.read_json(resume, checkpoint_files.CONSUMPTION))
         say(f"resuming from {resume}")
@@ -216,12 +218,15 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
     backend = choose_backend(model_args.attn_backend, data.config, computing, device, trust_remote_code=trust)
     liger = choose_liger(model_args.use_liger, data.config, device)
     args.use_liger_kernel = liger.use
+    whole = why_whole(data.config, context, trust)
     if liger.use and args.liger_kernel_config is None:
-        args.liger_kernel_config = liger_kernels(zero3=context.zero_stage == 3)
+        args.liger_kernel_config = liger_kernels(zero3=context.zero_stage == 3, portions=not whole)
     if not on_gpu:
         args.use_cpu, args.dataloader_pin_memory = True, False
     choices += [dtype_choice, Choice("attn_backend", backend.name, backend.reason)]
     choices.append(Choice("use_liger", str(liger.use).lower(), liger.reason))
+    if context.zero_stage == 3:
+        choices.append(Choice("logits", "whole rows" if whole else f"{PORTION:,} positions at a time", whole or REASON))
     planned = planned_setup(data, model_args, args, context, (dtype, backend.name), liger=liger.use)
     level, level_choice = choose_level(args, planned, room_here(device, context.place.local_world_size))
     choices.append(level_choice)
@@ -233,6 +238,15 @@ def choose(data: StageData, model_args: ModelArguments, args: TrainingArguments,
     )
     choices += [] if rounding is None else [rounding]
     return Setup(dtype, backend.name, level, computing.itemsize, choices)
+
+
+def why_whole(config: Any, context: Context, trust_remote_code: bool) -> str:
+    """Under ZeRO-3: why logits are made for whole rows; "" where they are not, or Liger's loss decides."""
+    if context.zero_stage != 3:
+        return ""
+    if context.adapter and "lm_head" in context.adapters.target_modules.split(","):
+        return "--target_modules puts an adapter on lm_head"
+    return why_not(config, trust_remote_code=trust_remote_code)
 
 
 def planned_setup(
@@ -321,8 +335,11 @@ def make_trainer(
     run_folder = Path(args.output_dir or "run")
     events = EventLog(run_folder, place.rank)
     monitor = RunMonitor(monitor_settings(args), run_folder, place, device, events) if args.monitor_run else None
+    trust = bool(data.resolved.get("trust_remote_code"))
+    in_portions = zero_stage(args.deepspeed) == 3 and not why_not(data.config, model, trust_remote_code=trust)
     return BlockTrainer(
         model=model,
+        portions=LossInPortions(model) if in_portions else None,
         args=args,
         processing_class=data.tokenizer,
         schedule=schedule,

@@ -34,6 +34,7 @@ from medscroll.engine.run_folder import write_json
 from medscroll.engine.step_record import StepRecord
 from medscroll.errors import DataError
 from medscroll.model.borders import is_hybrid, sequence_index
+from medscroll.model.loss_in_portions import LossInPortions
 from medscroll.packing.collate import collate_blocks
 from medscroll.packing.ledger import ConsumptionLedger
 from medscroll.packing.schedule import ScheduledBlocks
@@ -68,6 +69,7 @@ class BlockTrainer(Trainer):
         flops: model FLOPs per token and squared token.
         stage_ledger: makes the run's ledger.json from the merged consumption.
         monitor: gets the marks of the phases; None with `--monitor_run false`.
+        portions: computes the loss without whole logits; None: the model does, with Liger's loss where that is on.
         **arguments: those of `transformers.Trainer`.
     """
 
@@ -82,13 +84,18 @@ class BlockTrainer(Trainer):
         flops: ModelFlops,
         stage_ledger: Callable[[ConsumptionLedger], dict[str, Any]],
         monitor: RunMonitor | None = None,
+        portions: LossInPortions | None = None,
         **arguments: Any,
     ) -> None:
         self.schedule, self.eval_schedule = schedule, eval_schedule
         self.eval_block_bytes, self.consumption, self.record, self.flops = eval_block_bytes, consumption, record, flops
-        self.stage_ledger, self.monitor = stage_ledger, monitor
+        self.stage_ledger, self.monitor, self.portions = stage_ledger, monitor, portions
         super().__init__(
-            train_dataset=schedule, eval_dataset=eval_schedule, data_collator=collate_with_counts, **arguments
+            train_dataset=schedule,
+            eval_dataset=eval_schedule,
+            data_collator=collate_with_counts,
+            compute_loss_func=portions.loss if portions is not None else None,
+            **arguments,
         )
         self.remove_callback(PrinterCallback)  # `Progress` prints the line
 
@@ -156,7 +163,8 @@ class BlockTrainer(Trainer):
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The forward pass and the loss; marks where they begin and end."""
         self._mark("forward")
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        with self.portions.of(inputs["labels"]) if self.portions is not None else contextlib.nullcontext():
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
         self._mark("backward")
         return loss
 

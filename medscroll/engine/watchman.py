@@ -18,15 +18,17 @@ from pathlib import Path
 
 from medscroll.engine.phases import PhaseClock
 from medscroll.engine.topology import Topology
+from medscroll.monitor.arrivals import read_arrivals, work
 from medscroll.monitor.heartbeat import HeartbeatFile, read_heartbeats
 from medscroll.monitor.log import EventWriter
 from medscroll.monitor.schema import stacks_path
 from medscroll.monitor.stall import find_missing, reporter, stall_limit
-from medscroll.monitor.stragglers import find_stragglers
+from medscroll.monitor.stragglers import FEWEST, Straggler, find_stragglers, slow_in_work
 from medscroll.monitor.traffic import describe_last, last_collectives
 
-TICK = 1.0
-FEWEST_STEPS = 5  # that a comparison of ranks needs
+TICK, EARLY_TICK = 1.0, 0.25  # seconds; the shorter one while slow ranks are looked for in the first steps
+EARLY_STEPS = 40
+COMPARED_SHARE = 0.002  # of rank 0's time goes into comparing arrivals, five times that in the first steps
 IN_A_ROW = 2  # comparisons, each with new steps of all ranks, that name a slow one
 EXIT_STALLED = 75  # EX_TEMPFAIL: starting again may help
 
@@ -43,6 +45,8 @@ class Watchman(threading.Thread):
         abort: leave when a stall lasts twice as long.
         each_tick: called once a second, for samples and the like.
         phases: gives the rank's phase times over its last steps, their standard errors, and the number of steps.
+        by_arrivals: ranks write when they come to collectives, and are compared by that.
+        settled: the last step that says nothing yet.
     """
 
     def __init__(
@@ -58,17 +62,20 @@ class Watchman(threading.Thread):
         abort: bool,
         each_tick: Callable[[], None],
         phases: Callable[[], tuple[dict[str, float], dict[str, float], int]],
+        by_arrivals: bool = False,
+        settled: int = 0,
     ) -> None:
         super().__init__(name="medscroll-monitor", daemon=True)
         self.run_folder, self.rank, self.world_size, self.host = run_folder, place.rank, place.world_size, host
         self.clock, self.events, self.factor, self.timeout, self.abort = clock, events, factor, timeout, abort
-        self.each_tick, self.phases = each_tick, phases
+        self.each_tick, self.phases, self.by_arrivals, self.settled = each_tick, phases, by_arrivals, settled
         self.step, self.status = 0, "running"
         self._file = HeartbeatFile(run_folder, place.rank)
         self._done = threading.Event()
         self._stalled_since: float | None = None
         self._reported = False
         self._compared = 0  # the least step of all ranks at the last comparison
+        self._next_comparison = 0.0
         self._slow: dict[tuple[int, str], int] = {}
         self._said: set[tuple[int, str]] = set()
         self._said_of_windows: set[tuple[int, str]] = set()
@@ -77,7 +84,7 @@ class Watchman(threading.Thread):
     def run(self) -> None:
         """Tick until `finish`."""
         self.beat()
-        while not self._done.wait(TICK):
+        while not self._done.wait(EARLY_TICK if self.by_arrivals and self.early else TICK):
             try:
                 for action in (self.beat, self.each_tick, self.look_for_stall, self.compare):
                     if not self._done.is_set():
@@ -86,6 +93,11 @@ class Watchman(threading.Thread):
                 if not self._failed:  # the monitor never ends a run
                     self._failed = True
                     print(f"NOTE: the monitor of rank {self.rank} met {type(error).__name__}: {error}", file=sys.stderr)
+
+    @property
+    def early(self) -> bool:
+        """Whether the run, or this start of it, is young."""
+        return self.step - self.settled < EARLY_STEPS
 
     def finish(self, status: str) -> None:
         """Say farewell and end the thread: at the interpreter's end it must not be inside torch."""
@@ -205,28 +217,53 @@ class Watchman(threading.Thread):
 
     def compare(self) -> None:
         """Name ranks that were slow in two comparisons in a row, once while they are; rank 0 does so for all."""
-        if self.rank > 0 or self.world_size == 1:
+        if self.rank > 0 or self.world_size == 1 or time.monotonic() < self._next_comparison:
             return
-        beats = read_heartbeats(self.run_folder, range(self.world_size))
-        contents = {rank: beat.content for rank, beat in beats.items()}
-        ready = [content for content in contents.values() if (content.get("measured") or 0) >= FEWEST_STEPS]
-        least = min((content.get("step") or 0 for content in ready), default=0)
-        if len(ready) < self.world_size or least <= self._compared:
+        compared = self._by_arrivals() if self.by_arrivals else self._by_phases()
+        if compared is None:
             return
-        self._compared = least
-        times = {rank: content["phases"] for rank, content in contents.items()}
-        scatter = {rank: content.get("scatter") or {} for rank, content in contents.items()}
-        found = {(each.rank, each.phase): each for each in find_stragglers(times, scatter=scatter)}
+        found = {(each.rank, each.phase): each for each in compared}
         self._slow = {key: self._slow.get(key, 0) + 1 for key in found}
         self._said &= set(found)
         for key, each in found.items():
             if self._slow[key] >= IN_A_ROW and key not in self._said:
                 self._said.add(key)
-                host = str(beats[each.rank].content.get("host"))
+                beat = read_heartbeats(self.run_folder, [each.rank]).get(each.rank)
+                host = str(beat.content.get("host")) if beat is not None else self.host
                 message = f"rank {each.rank} on {host} is {each.ratio - 1:.0%} slower in {each.phase}"
                 self.straggler(
                     each.rank, host, each.phase, each.share, f"{message}: {each.seconds:.3g} s a step, {each.share:.0%}"
                 )
+
+    def _by_phases(self) -> list[Straggler] | None:
+        """Ranks that are slow by the phase times in the heartbeats; None where there is nothing new."""
+        beats = read_heartbeats(self.run_folder, range(self.world_size))
+        contents = {rank: beat.content for rank, beat in beats.items()}
+        ready = [content for content in contents.values() if (content.get("measured") or 0) >= FEWEST]
+        least = min((content.get("step") or 0 for content in ready), default=0)
+        if len(ready) < self.world_size or least <= self._compared:
+            return None
+        self._compared = least
+        times = {rank: content["phases"] for rank, content in contents.items()}
+        scatter = {rank: content.get("scatter") or {} for rank, content in contents.items()}
+        return find_stragglers(times, scatter=scatter)
+
+    def _by_arrivals(self) -> list[Straggler] | None:
+        """Ranks that are slow by their own work; None where there is nothing new."""
+        began = time.monotonic()
+        arrivals = read_arrivals(self.run_folder, range(self.world_size))
+        for content in arrivals.values():
+            content["steps"] = [each for each in content["steps"] if each["step"] > self.settled]
+        newest = min((max((each["step"] for each in c["steps"]), default=0) for c in arrivals.values()), default=0)
+        if len(arrivals) < self.world_size or newest <= self._compared:
+            return None
+        own = work(arrivals)
+        if min((len(steps) for steps in own.values()), default=0) < FEWEST:
+            return None
+        self._compared = newest
+        share = COMPARED_SHARE * (5 if self.early else 1)
+        self._next_comparison = time.monotonic() + (time.monotonic() - began) / share
+        return slow_in_work(own, self.clock.median_step or 0.0)
 
     def window_straggler(self, rank: int, phase: str, share: float, message: str) -> None:
         """A rank that a profiler window found late, named unless the comparison of phases has just named it."""

@@ -27,20 +27,22 @@ class LigerChoice:
     reason: str
 
 
-def liger_kernels(*, zero3: bool) -> dict[str, bool]:
+def liger_kernels(*, zero3: bool, portions: bool = False) -> dict[str, bool]:
     """Which of Liger's kernels a run switches off or on: `TrainingArguments.liger_kernel_config`.
 
     RoPE is Liger's through `medscroll.model.rotary`, or transformers' own where this liger-kernel has no registry.
     Under ZeRO-3 the loss is not fused with lm_head: the fused kernel reads lm_head's weight outside of its module,
-    where DeepSpeed does not gather it (the backward pass ends in a size of 0 against hidden_size); then the logits are
-    made, tokens x vocabulary, and the loss alone is Liger's.
+    where DeepSpeed does not gather it (the backward pass ends in a size of 0 against hidden_size). The loss is then
+    that of `medscroll.model.loss_in_portions`; for a model that cannot have it the logits are made, tokens x
+    vocabulary, and the loss alone is Liger's.
 
     Args:
         zero3: whether DeepSpeed shards the weights.
+        portions: whether the loss is computed in portions through lm_head.
     """
     rope = register_rotary()
     if zero3:
-        return {"rope": rope, "fused_linear_cross_entropy": False, "cross_entropy": True}
+        return {"rope": rope, "fused_linear_cross_entropy": False, "cross_entropy": not portions}
     return {"rope": rope}
 
 

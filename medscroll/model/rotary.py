@@ -37,6 +37,11 @@ def register_rotary() -> bool:
     return True
 
 
+def selected() -> bool:
+    """Whether Liger rotates by `rotate` in this process."""
+    return os.environ.get(SELECTS) == IMPLEMENTATION
+
+
 def rotate(  # noqa: PLR0917 - the signature of Liger's implementations
     query: torch.Tensor,
     key: torch.Tensor,
@@ -46,7 +51,12 @@ def rotate(  # noqa: PLR0917 - the signature of Liger's implementations
     unsqueeze_dim: int = 1,
     rotary_dim: int | None = None,
 ) -> Any:
-    """Rotated query [B, heads, T, d] and key [B, kv_heads, T, d]; `cos`, `sin` [1 or B, T, rotary_dim]."""
+    """Rotated query [B, heads, T, d] and key [B, kv_heads, T, d]; `cos`, `sin` [1 or B, T, rotary_dim].
+
+    On the meta device, where the planner counts bytes, the copies alone.
+    """
+    if query.is_meta:
+        return query.clone(), key.clone()
     from liger_kernel.ops.rope import LigerRopeFunction
 
     return LigerRopeFunction.apply(query.clone(), key.clone(), cos, sin, position_ids, unsqueeze_dim, rotary_dim)

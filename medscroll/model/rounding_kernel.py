@@ -44,7 +44,7 @@ def _group(  # type: ignore[no-untyped-def]  # noqa: PLR0917
     tl.store(square + offsets, _rounded(spread, random >> 16), mask=inside)
 
 
-@triton.jit(do_not_specialize=["seed", "numel"])
+@triton.jit(do_not_specialize=["seed"])  # that numel is a multiple of 16 lets masked loads take 16 bytes at once
 def _adamw(  # type: ignore[no-untyped-def]  # noqa: PLR0917
     parameter, gradient, mean, square, numel, seed,
     lr, decay, first, second, inverse_first, inverse_second, epsilon,

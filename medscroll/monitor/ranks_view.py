@@ -5,12 +5,14 @@ from __future__ import annotations
 from statistics import fmean, median
 from typing import Any
 
+from medscroll.monitor.arrivals import Waits
 from medscroll.monitor.numbers import finite
 from medscroll.monitor.rank_reader import RankReader
+from medscroll.monitor.rank_state import RecentStep
 from medscroll.monitor.run_reader import RunReader
 from medscroll.monitor.schema import PHASES
 from medscroll.monitor.status import rank_state
-from medscroll.monitor.stragglers import COMPARED, lateness
+from medscroll.monitor.stragglers import COMPARED, lateness, work_lateness
 
 SHOWN_STEPS = 10
 LATEST = (
@@ -119,26 +121,49 @@ def node_view(ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def slowest(readers: list[RankReader], ranks: list[dict[str, Any]], listed: int = 8) -> list[dict[str, Any]]:
-    """The ranks that are latest by their own work, waits aside (`stragglers.lateness`); the worst first.
+def waited(one: RecentStep, waits: dict[int, dict[str, float]]) -> tuple[float, ...]:
+    """Seconds a phase that a rank waited in a step: as its event says, else by the arrivals at collectives."""
+    known = waits.get(one.step)
+    return one.waits if known is None or any(one.waits) else tuple(known.get(phase, 0.0) for phase in PHASES)
 
-    `excess` is the share of the median step by which the rank's phase makes it later. Medians over the recent steps.
+
+def slowest(
+    readers: list[RankReader], ranks: list[dict[str, Any]], waits: Waits | None = None, listed: int = 8
+) -> list[dict[str, Any]]:
+    """The ranks that are latest by their own work, waits aside; the worst first.
+
+    Where all ranks wrote when they came to collectives, steps are compared one by one (`stragglers.work_lateness`);
+    else medians over the recent steps are walked through (`stragglers.lateness`). `excess` is the share of the median
+    step by which the rank's phase makes it later.
     """
-    work: dict[int, list[float]] = {}
+    work: Waits = {}
     steps: list[float] = []
     for reader in readers:
-        recent = list(reader.state.recent)[-SHOWN_STEPS * 2 :]
+        own = (waits or {}).get(reader.rank, {})
+        recent = [one for one in list(reader.state.recent)[-SHOWN_STEPS * 2 :] if not own or one.step in own]
         if len(recent) >= 3:
             steps += [one.seconds for one in recent]
-            work[reader.rank] = [
-                median(max(one.phases[at] - one.waits[at], 0.0) for one in recent) for at in range(len(PHASES))
-            ]
+            work[reader.rank] = {
+                one.step: {
+                    phase: max(one.phases[at] - gone, 0.0)
+                    for at, (phase, gone) in enumerate(zip(PHASES, waited(one, own), strict=True))
+                }
+                for one in recent
+            }
     if len(work) < 2:
         return []
     step, rows = max(median(steps), 1e-9), []
-    added = lateness({rank: dict(zip(PHASES, times, strict=True)) for rank, times in work.items()})
+    times = {
+        rank: {phase: median(each[phase] for each in found.values()) for phase in PHASES}
+        for rank, found in work.items()
+    }
+    paired = work_lateness(work) if waits else {}
+    if paired and all(len(late) >= 3 for phases in paired.values() for late in phases.values()):
+        added = {rank: {name: max(0.0, median(late)) for name, late in each.items()} for rank, each in paired.items()}
+    else:
+        added = lateness(times)
     by_rank = {rank["rank"]: rank for rank in ranks}
-    for rank, times in work.items():
+    for rank, own_times in times.items():
         phase = max(COMPARED, key=lambda name: added[rank][name])
         late = added[rank][phase]
         rows.append(
@@ -146,17 +171,17 @@ def slowest(readers: list[RankReader], ranks: list[dict[str, Any]], listed: int 
                 "rank": rank,
                 "host": by_rank[rank]["host"],
                 "phase": phase,
-                "seconds": times[PHASES.index(phase)],
-                "usual": times[PHASES.index(phase)] - late,
+                "seconds": own_times[phase],
+                "usual": own_times[phase] - late,
                 "excess": late / step,
-                "work": sum(times),
+                "work": sum(own_times.values()),
             }
         )
     rows.sort(key=lambda row: -row["excess"])
     return rows[:listed]
 
 
-def timeline(readers: list[RankReader]) -> dict[str, Any]:
+def timeline(readers: list[RankReader], waits: Waits | None = None) -> dict[str, Any]:
     """The last steps of every rank with their phases in seconds, from the first step that all have.
 
     Each rank's `start` counts from its own start of that step, so clocks of hosts need not agree.
@@ -178,7 +203,7 @@ def timeline(readers: list[RankReader]) -> dict[str, Any]:
                 "start": round(max(one.time - one.seconds - origin, 0.0), 5),
                 "seconds": round(one.seconds, 5),
                 "phases": [round(value, 5) for value in one.phases],
-                "waits": [round(value, 5) for value in one.waits],
+                "waits": [round(value, 5) for value in waited(one, (waits or {}).get(rank, {}))],
             }
             for one in steps
         ]

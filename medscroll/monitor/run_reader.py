@@ -10,6 +10,7 @@ seen to change, so hosts whose clocks are seconds apart are not taken for dead.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from medscroll.errors import ConfigError
+from medscroll.monitor.arrivals import Waits, read_arrivals, waits
 from medscroll.monitor.numbers import finite
 from medscroll.monitor.rank_reader import RankReader
 
@@ -46,6 +48,7 @@ class RunReader:
         self.server_offset: float | None = None  # file server's clock minus ours, from beats seen to change
         self._files: dict[str, tuple[float, Any]] = {}
         self._listed = -1e9
+        self._waits: tuple[float, Waits] = (0.0, {})
 
     def refresh(self, budget: float = 0.1) -> None:
         """Look at every file; then read on in older parts, for `budget` seconds of processor time in all."""
@@ -124,6 +127,23 @@ class RunReader:
         """The content of `ledger.json` or `plan.json`; empty where there is none."""
         content: dict[str, Any] = self._files.get(name, (0.0, {}))[1]
         return content
+
+    def waits(self) -> Waits:
+        """What ranks waited for each other in the newest steps, where they wrote their arrivals; computed when new."""
+        folder = self.folder / "arrivals"
+        try:
+            written = max((path.stat().st_mtime for path in folder.glob("rank-*.json")), default=0.0)
+        except OSError:
+            written = 0.0
+        if not written:
+            return {}
+        if self._waits[0] != written:
+            current = [reader.rank for reader in self.current()]
+            arrivals, found = read_arrivals(self.folder, current), Waits()
+            with contextlib.suppress(TypeError, ValueError, KeyError, IndexError):  # written by something else
+                found = waits(arrivals) if len(arrivals) == len(current) else found
+            self._waits = (written, found)
+        return self._waits[1]
 
     @property
     def has_signs(self) -> bool:

@@ -4,6 +4,7 @@
     heartbeat/rank-00000        one JSON object, rewritten in place every second or so (`Heartbeat`)
     stacks/rank-00000.txt       Python stacks of the last stall of that rank, and its last collectives
     windows/step-00000020/rank-00000.json    collectives of a profiler window, for `medscroll.monitor.skew`
+    arrivals/rank-00000.json    without GPUs: when the rank came to its last collectives (`medscroll.monitor.arrivals`)
 
 Rules for readers: unknown types and unknown fields are skipped silently, lines that are no JSON object with a count;
 a field that is absent was not measured at that step and keeps its last value, one that is null cannot be measured
@@ -67,6 +68,11 @@ def stacks_path(run_folder: Path, rank: int) -> Path:
     return run_folder / "stacks" / f"rank-{rank:05d}.txt"
 
 
+def arrivals_path(run_folder: Path, rank: int) -> Path:
+    """When a rank came to the collectives of its last steps."""
+    return run_folder / "arrivals" / f"rank-{rank:05d}.json"
+
+
 def window_folder(run_folder: Path, step: int) -> Path:
     """The folder of the profiler windows of all ranks that began at `step`."""
     return run_folder / "windows" / f"step-{step:08d}"
@@ -111,6 +117,7 @@ class RunEvent(Event):
     max_steps: int
     steps_per_epoch: int
     planned_memory: int | None  # bytes of a GPU's allocator at the peak, where a plan was made
+    planned_traffic: dict[str, float] | None  # collective -> bytes of its tensors in a step, where a plan was made
     peak_flops: float | None  # of one GPU; None: MFU is not computed
     stall_factor: float  # a stall: this many median steps and some seconds without progress
     window_every: int

@@ -6,7 +6,9 @@ step began minus that of the reference rank (the lower median, so with two ranks
 with the lateness that it adds. A rank that waits only catches up: its lateness stays zero.
 
 Where ranks wait inside a phase (a collective in every layer), all of them take equally long there and phase times
-cannot tell; the profiler windows do (`medscroll.monitor.skew`).
+cannot tell. What tells then is each rank's own work: without GPUs from its arrivals at collectives
+(`medscroll.monitor.arrivals`), compared step by step by `slow_in_work`; on GPUs from profiler windows
+(`medscroll.monitor.skew`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ THRESHOLD = 0.1
 LEAST_SHARE = 0.02
 LEAST_SECONDS = 2e-3
 CERTAIN = 2.0  # standard errors by which a lateness must exceed the scatter of the steps
+FEWEST, OFTEN = 5, 0.75  # steps that a comparison needs, and the share of them in which a slow rank is late
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,53 @@ def find_stragglers(
             slow = sure and seconds > least_share * step and ratio > 1 + threshold
             if slow:
                 found.append(Straggler(rank, phase, seconds, ratio, seconds / step if step > 0 else 0.0))
+    return sorted(found, key=lambda straggler: -straggler.seconds)
+
+
+def work_lateness(work: Mapping[int, Mapping[int, Mapping[str, float]]]) -> dict[int, dict[str, list[float]]]:
+    """rank -> phase -> for each step that all ranks have, the rank's seconds less those of the lower median rank.
+
+    Pairing over ranks within a step removes what all steps of all ranks share: long documents, a busy machine.
+    """
+    common = sorted(set.intersection(*(set(steps) for steps in work.values()))) if work else []
+    found: dict[int, dict[str, list[float]]] = {rank: {phase: [] for phase in COMPARED} for rank in work}
+    for step in common:
+        for phase in COMPARED:
+            taken = {rank: float(steps[step].get(phase) or 0.0) for rank, steps in work.items()}
+            reference = _lower_median(taken.values())
+            for rank, seconds in taken.items():
+                found[rank][phase].append(seconds - reference)
+    return found
+
+
+def slow_in_work(
+    work: Mapping[int, Mapping[int, Mapping[str, float]]],
+    step_seconds: float,
+    threshold: float = THRESHOLD,
+    least_share: float = LEAST_SHARE,
+) -> list[Straggler]:
+    """Ranks whose own work in a phase is at least `threshold` more than the reference's; the slowest first.
+
+    Args:
+        work: rank -> step -> phase -> seconds without waits (`medscroll.monitor.arrivals.work`).
+        step_seconds: a usual step, of which the lateness must make up `least_share`.
+        threshold, least_share: as for `find_stragglers`.
+
+    The median over the steps counts, it must exceed its scatter, and the rank must be later in three steps of four.
+    """
+    found = []
+    for rank, phases in work_lateness(work).items():
+        for phase, late in phases.items():
+            if len(late) < FEWEST:
+                continue
+            middle = median(late)
+            error = 1.858 * median(abs(each - middle) for each in late) / math.sqrt(len(late))
+            own = median(float(steps.get(phase) or 0.0) for steps in list(work[rank].values())[-len(late) :])
+            base = max(own - middle, 1e-9)
+            often = sum(each > 0.5 * threshold * base for each in late) / len(late)
+            sure = middle > max(LEAST_SECONDS, CERTAIN * error) and often >= OFTEN
+            if sure and middle > threshold * base and middle > least_share * step_seconds:
+                found.append(Straggler(rank, phase, middle, own / base, middle / max(step_seconds, 1e-9)))
     return sorted(found, key=lambda straggler: -straggler.seconds)
 
 

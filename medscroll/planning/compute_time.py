@@ -123,7 +123,8 @@ def _layer_forward(setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> Pas
 def _head_forward(setup: TrainingSetup, work: ModelWork, speeds: Speeds) -> Pass:
     """lm_head and the loss: logits in bfloat16, in float32 where no kernel fuses them."""
     tokens = setup.micro_tokens
-    bytes_of_loss = (10.0 if setup.fused_loss else 26.0 if setup.liger else 34.0) * work.vocabulary * tokens
+    kernel = setup.fused_loss and setup.zero_stage != 3  # Liger's; in portions it is torch's passes over float32 logits
+    bytes_of_loss = (10.0 if kernel else 26.0 if setup.liger else 34.0) * work.vocabulary * tokens
     return Pass(speeds.product(tokens, work.hidden, work.vocabulary), 0.0, bytes_of_loss / speeds.memory)
 
 

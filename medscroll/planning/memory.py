@@ -94,9 +94,19 @@ def step_shape(setup: TrainingSetup) -> Any:
         quantized=setup.quantized_bits > 0,
         liger=setup.liger,
         fused_loss=setup.fused_loss,
+        portions=setup.fused_loss and setup.engine == "deepspeed" and setup.zero_stage == 3,
         accumulators=ACCUMULATORS.get(setup.attn_backend, "grouped"),
         autocast=setup.engine != "deepspeed",
     )
+
+
+def loss_is_fused(config: Any, stage: int, *, liger: bool, trust_remote_code: bool = False) -> bool:
+    """Whether a run makes no whole logits: by Liger's loss, under ZeRO-3 by `medscroll.model.loss_in_portions`."""
+    if stage != 3:
+        return liger
+    from medscroll.model.loss_in_portions import why_not
+
+    return not why_not(config, trust_remote_code=trust_remote_code)
 
 
 def num_layers(setup: TrainingSetup) -> int:

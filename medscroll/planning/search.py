@@ -16,7 +16,7 @@ from medscroll.planning.cluster import Cluster
 from medscroll.planning.compute import count_parameters
 from medscroll.planning.hardware import Catalogue
 from medscroll.planning.host_disk import checkpoint_interval, disk_of, host_of
-from medscroll.planning.memory import error_bound, memory_of, note_of
+from medscroll.planning.memory import error_bound, loss_is_fused, memory_of, note_of
 from medscroll.planning.parameters import config_text, trained
 from medscroll.planning.step_time import assumptions, time_of
 
@@ -197,7 +197,9 @@ def _bases(
                 hpz_group=int(group),
                 attn_backend=fixed.attn_backend or "flash_attention_2",
                 liger=fixed.liger,
-                fused_loss=fixed.liger and level != 3 if fixed.fused_loss is None else fixed.fused_loss,
+                fused_loss=loss_is_fused(config, level, liger=fixed.liger)
+                if fixed.fused_loss is None
+                else fixed.fused_loss,
                 sequence_parallel=fixed.sequence_parallel,
             )
 
@@ -304,7 +306,8 @@ def _smaller_steps(setup: TrainingSetup, cluster: Cluster) -> Iterator[tuple[str
 
 def _stage_3(setup: TrainingSetup, **more: Any) -> dict[str, Any]:
     options = zero_options(3, int(setup.config.get_text_config().hidden_size))
-    return {"engine": "deepspeed", "zero_stage": 3, "zero_options": options, "fused_loss": False, **more}
+    fused = loss_is_fused(setup.config, 3, liger=setup.liger)
+    return {"engine": "deepspeed", "zero_stage": 3, "zero_options": options, "fused_loss": fused, **more}
 
 
 def _more_sharding(setup: TrainingSetup, cluster: Cluster) -> Iterator[tuple[str, TrainingSetup, Cluster]]:

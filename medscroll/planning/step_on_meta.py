@@ -23,6 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from medscroll.model.loss_in_portions import LossInPortions
 from medscroll.model.recompute import keep_policy, layers_of
 from medscroll.model.tiled_mlp import tile_mlps
 from medscroll.planning import stand_ins
@@ -43,6 +44,7 @@ class StepShape:
         lora_rank, lora_targets, lora_dtype: adapters; 0: none.
         quantized: whether frozen linear layers are unpacked for each product.
         liger, fused_loss: Liger's norm and MLP; the loss in chunks without logits.
+        portions: the fused loss is that of `medscroll.model.loss_in_portions`, whatever `liger` says.
         tiled: whether MLPs work on a tile of tokens at a time.
         autocast: whether the engine computes under autocast where dtypes differ: the Trainer does, DeepSpeed does not.
         accumulators: what attention's backward pass allocates in float32: see
@@ -63,6 +65,7 @@ class StepShape:
     accumulators: str = "grouped"
     tiled: bool = False
     autocast: bool = True
+    portions: bool = False
 
     @property
     def autocasts(self) -> bool:
@@ -193,7 +196,7 @@ def build_on_meta(shape: StepShape, layers: int | None = None) -> nn.Module:
     if shape.quantized:
         stand_ins.quantise(model)
     if shape.liger:
-        stand_ins.use_liger(model, fused_loss=shape.fused_loss, compute=shape.compute_dtype)
+        stand_ins.use_liger(model, fused_loss=shape.fused_loss and not shape.portions, compute=shape.compute_dtype)
     return model
 
 
@@ -308,7 +311,7 @@ def run_step(shape: StepShape, layers: int, structured: bool = True) -> Regions 
         if autocast is not None:
             stack.enter_context(autocast)
         stack.enter_context(meter)
-        loss = model(input_ids=ids, labels=ids).loss
+        loss = _loss_in_portions(model, ids) if shape.portions else model(input_ids=ids, labels=ids).loss
         if autocast is not None:
             autocast.cache.clear()
             autocast.caching = False
@@ -321,6 +324,12 @@ def run_step(shape: StepShape, layers: int, structured: bool = True) -> Regions 
     for handle in handles:
         handle.remove()
     return Regions(dict(meter.regions), layer_input[0] if layer_input else 0)
+
+
+def _loss_in_portions(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    portions = LossInPortions(model)
+    with portions.of(ids):
+        return portions.loss(model(input_ids=ids, use_cache=False), ids)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from medscroll.model.rotary import selected
+
 _PACKAGE = "liger_kernel"
 
 
@@ -58,6 +60,8 @@ def without_liger(model: Any) -> None:
         raise NotImplementedError("Liger has replaced the forward pass of the model's class")
     names = vars(sys.modules[type(model).__module__])
     functions = [name for name, thing in names.items() if isinstance(thing, types.FunctionType) and _of_liger(thing)]
+    if selected() and "apply_rotary_pos_emb" in functions:
+        functions.remove("apply_rotary_pos_emb")  # medscroll.model.rotary takes tensors of the meta device
     if functions:
         raise NotImplementedError(f"Liger has replaced {', '.join(functions)}")
     if _of_liger(nn.functional.cross_entropy):

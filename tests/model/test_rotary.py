@@ -32,12 +32,27 @@ for mine, theirs in zip([*found, *gradients[0]], [*expected, *gradients[1]], str
     assert mine.abs().max() > 0.1
     torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
 assert all(torch.equal(tensor, old) for tensor, old in zip(inputs, before, strict=True)), "rotated in place"
+from liger_kernel.transformers import _apply_liger_kernel_to_instance
+from transformers import LlamaConfig, LlamaForCausalLM
+from medscroll.model.liger import liger_kernels
+from medscroll.planning.step_on_meta import StepShape, config_to_json, run_step
+small = LlamaConfig(
+    hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=512,
+)
+shape = StepShape(config_to_json(small), 64)
+before = run_step(shape, 2)
+_apply_liger_kernel_to_instance(model=LlamaForCausalLM(small), **liger_kernels(zero3=False))
+import transformers.models.llama.modeling_llama as llama
+assert llama.apply_rotary_pos_emb.__module__.startswith("liger_kernel")
+after = run_step(shape, 2)
+assert abs(after.peaks["loss"].total - before.peaks["loss"].total) < 0.02 * before.peaks["loss"].total
 print("same")
 """
 
 
 def test_same_as_transformers_and_not_in_place() -> None:
-    """Forward and gradients equal `apply_rotary_pos_emb`; what the projections wrote is not overwritten."""
+    """Forward and gradients equal `apply_rotary_pos_emb`, the inputs stay, and a plan can be made afterwards."""
     if importlib.util.find_spec("liger_kernel") is None or importlib.util.find_spec("triton") is None:
         pytest.skip("needs triton and liger-kernel (no GPU): pip install triton liger-kernel")
     ran = subprocess.run(

@@ -36,11 +36,11 @@ function connection() {
 
 function show() {
   heading();
-  const run = current(), runs = view.runs, plain = { zero: false };
+  const run = current(), runs = view.runs, plain = { zero: false }, small = runs.some((one) => one.curves.mfu) ? "third" : "half";
   const parts = [
     banner(run), run.alerts.length ? alertsSection(run) : null,
     curve("half", "loss", runs, run, { ...plain, height: 230 }), curve("half", "tokens_per_second", runs, run, { zero: true, height: 230, note: word("tokensUnit") }),
-    curve("third", "mfu", runs, run, { zero: true, format: share }), curve("third", "grad_norm", runs, run, plain), curve("third", "learning_rate", runs, run, { zero: true }),
+    curve(small, "mfu", runs, run, { zero: true, format: share }), curve(small, "grad_norm", runs, run, plain), curve(small, "learning_rate", runs, run, { zero: true }),
     memoryMap(run), memoryCurve(run), communication(run), exposedOverRun(run), phasesOverRun(run, view.phases), slowest(run),
     timeline(run, view.phases), nodesTable(run), dataSection(run), checkpointsSection(run), ranksTable(run), run.alerts.length ? null : alertsSection(run),
   ].filter(Boolean);

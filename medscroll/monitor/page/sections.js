@@ -65,7 +65,7 @@ function curve(kind, name, runs, current, options) {
     series.push({ name: word("validation"), points: true, x: run.evaluations.map((one) => one.step), y: run.evaluations.map((one) => one.eval_loss ?? null), colour: "var(--c5)" });
   return section(kind, word(name), options.note, (body, readout) => {
     const drawn = lineChart(body, readout, { series, unit: word("step"), ...options, name: word(name) });
-    if (drawn && (runs.length > 1 || series.length > 1)) body.append(legend(series.map((one) => [one.name || word(name), one.colour])));
+    if (drawn && (runs.length > 1 || series.length > 1)) body.append(legend(series.map((one) => [one.name || word(name), one.colour]).filter(([title], i, all) => all.findIndex(([other]) => other === title) === i)));
     return drawn;
   });
 }
@@ -150,15 +150,16 @@ function memoryCurve(run) {
 
 function bars(rows, options) {
   return (body) => {
-    const width = Math.max(body.clientWidth || 300, 220), left = options.left || 92, right = 96, height = rows.length * 24 + 4;
+    const width = Math.max(body.clientWidth || 300, 220), left = options.left || 92, right = options.right || 96, height = rows.length * 24 + 4;
     const svg = draw(body, "svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img" });
-    const most = Math.max(...rows.map((row) => row.value), 1e-12);
+    const most = Math.max(...rows.map((row) => row.value), options.most || 1e-12);
     rows.forEach((row, i) => {
       const top = i * 24 + 3, scale = (width - left - right) / most;
       label(svg, left - 6, top + 13, row.name.length > 14 ? row.name.slice(0, 13) + "…" : row.name, "end");
+      if (options.most) draw(svg, "rect", { x: left, y: top, width: width - left - right, height: 18, rx: 2 }, "var(--grid)");
       draw(svg, "rect", { x: left, y: top, width: Math.max(row.value * scale, 1), height: 18, rx: 2, opacity: row.inner === undefined ? 1 : 0.35 }, row.colour);
       if (row.inner !== undefined) draw(svg, "rect", { x: left, y: top, width: Math.max(row.inner * scale, 1), height: 18, rx: 2 }, row.inside);
-      label(svg, left + row.value * scale + 6, top + 13, row.text);
+      label(svg, (options.most ? width - right : left + row.value * scale) + 6, top + 13, row.text);
     });
   };
 }
@@ -170,7 +171,7 @@ function communication(run) {
   const part = (value) => step ? share(value / step) : short(value / 1e3) + " ms";
   const note = `${word("ofStep")}; ${exact ? `${word("window")} ${exact}, ` : ""}${word("estimate")}`;
   return section("half", word("communication"), note, (body) => {
-    bars(rows.map((node) => ({ name: node.host, value: node["communication/total_us"], inner: node["communication/exposed_us"] || 0, colour: "var(--c0)", inside: "var(--c1)", text: `${part(node["communication/total_us"])} / ${part(node["communication/exposed_us"])}` })), {})(body);
+    bars(rows.map((node) => ({ name: node.host, value: node["communication/total_us"], inner: node["communication/exposed_us"] || 0, colour: "var(--c0)", inside: "var(--c1)", text: `${part(node["communication/total_us"])} / ${part(node["communication/exposed_us"])}` })), { most: step })(body);
     body.append(legend([[word("total"), "color-mix(in srgb, var(--c0) 35%, transparent)"], [word("exposed"), "var(--c1)"]]));
   });
 }
@@ -191,12 +192,12 @@ function slowest(run) {
   const behind = run.slowest.filter((row) => row.excess > 0.005);
   return section("half", word("slowest"), word("excess"), (body) => {
     if (!behind.length) { body.append(make("p", { class: "empty" }, word("even"))); return; }
-    bars(behind.map((row) => ({ name: `${word("rank")} ${row.rank}`, value: row.excess, colour: `var(--${row.phase})`, text: `+${share(row.excess)} ${phaseWord(row.phase)}` })), { left: 66 })(body);
+    bars(behind.map((row) => ({ name: `${word("rank")} ${row.rank}`, value: row.excess, colour: `var(--${row.phase})`, text: `+${share(row.excess)} ${phaseWord(row.phase)}` })), { left: 66, right: 132, most: 0.1 })(body); // a bar that fills its track is 10 % of a step, or the worst
   });
 }
 
-function tableOf(heads, rows) {
-  const table = make("table", {}, make("thead", {}, make("tr", {}, ...heads.map(([name, side]) => make("th", { class: side || null }, name)))), make("tbody", {}, ...rows));
+function tableOf(heads, rows, kind) {
+  const table = make("table", { class: kind || null }, make("thead", {}, make("tr", {}, ...heads.map(([name, side]) => make("th", { class: side || null }, name)))), make("tbody", {}, ...rows));
   return make("div", { class: "scroll" }, table);
 }
 
@@ -204,17 +205,18 @@ function nodesTable(run) {
   if (!run.nodes.length) return null;
   return section("half", word("nodesTitle"), "", (body) => body.append(tableOf(
     [[word("node"), "left"], [word("ranks")], [word("memoryShort")], [word("hostMemory")], [word("sent")], [word("nic")]],
-    run.nodes.map((node) => make("tr", { class: node.bad ? "dead" : "" }, make("td", { class: "left" }, node.host), make("td", {}, `${node.alive}/${node.ranks.length}`), make("td", {}, gib(node["memory/peak"])),
+    run.nodes.map((node) => make("tr", { class: node.bad ? "dead" : "" }, make("td", { class: "left" }, node.host), make("td", {}, `${node.alive}/${node.ranks.length}`), make("td", {}, gib(node[run.memory.of])),
       make("td", {}, node["host/used"] === null ? "–" : `${gib(node["host/used"])} / ${gib(node["host/total"])}`), make("td", {}, node["communication/sent_bytes"] === null ? "–" : (node["communication/coverage"] < 1 ? "≈ " : "") + short(node["communication/sent_bytes"]) + "B"),
       make("td", {}, node["io/nic_in"] === null ? "–" : `${rate(node["io/nic_in"])} / ${rate(node["io/nic_out"])}`))))));
 }
 
+const WELL = ["running", "starting", "finished"]; // what is not well stands first
 function ranksTable(run) {
   if (!run.ranks.length) return null;
   const cell = (text, kind) => make("td", { class: kind || null }, text);
   return section("", word("table"), "", (body) => body.append(tableOf(
     [[word("rank")], [word("host"), "left"], [word("state"), "left"], [word("phase"), "left"], [word("step")], [word("seconds")], [word("memoryShort")], [word("utilisation")], [word("power")], [word("temperature")], [word("throttle"), "left"], [word("skew")], [word("heartbeat")]],
-    run.ranks.map((rank) => make("tr", { class: rank.state, "data-rank": rank.rank }, cell(String(rank.rank)), cell(rank.host, "left"),
+    run.ranks.slice().sort((one, other) => WELL.includes(one.state) - WELL.includes(other.state)).map((rank) => make("tr", { class: rank.state, "data-rank": rank.rank }, cell(String(rank.rank)), cell(rank.host, "left"),
       cell(rank.state === "dead" ? `${word("deadSince")} ${moment(rank.last_seen)}` : word(rank.state), "left state"), cell(phaseWord(rank.phase), "left"), cell(String(rank.step)), cell(rank.seconds === null ? "–" : short(rank.seconds) + " s"),
       cell(gib(rank[run.memory.of])), cell(rank["gpu/utilisation"] === null ? "–" : `${short(rank["gpu/utilisation"])} %`), cell(rank["gpu/power"] === null ? "–" : `${Math.round(rank["gpu/power"])} W`),
       cell(rank["gpu/temperature"] === null ? "–" : `${Math.round(rank["gpu/temperature"])} °C`), cell(rank.throttle.join(", "), rank.throttle.length ? "left hot" : "left"),
@@ -225,7 +227,7 @@ function alertsSection(run) {
   return section("", word("alerts"), "", (body) => {
     if (!run.alerts.length) { body.append(make("p", { class: "empty" }, word("noAlerts"))); return; }
     body.append(tableOf([[word("time"), "left"], [word("step")], [word("kind"), "left"], [word("rank")], [word("host"), "left"], [word("message"), "left"]], run.alerts.map((alert) => make("tr", { class: alert.severity === "critical" ? "critical" : "warning" },
-      make("td", { class: "left" }, moment(alert.time)), make("td", {}, String(alert.step ?? "")), make("td", { class: "left kind" }, word(alert.kind)), make("td", {}, String(alert.rank ?? "")), make("td", { class: "left" }, alert.host ?? ""), make("td", { class: "left wide" }, alert.message ?? "")))));
+      make("td", { class: "left" }, moment(alert.time)), make("td", {}, String(alert.step ?? "")), make("td", { class: "left kind" }, word(alert.kind)), make("td", {}, String(alert.rank ?? "")), make("td", { class: "left" }, alert.host ?? ""), make("td", { class: "left wide" }, alert.message ?? ""))), "alerts"));
   });
 }
 
