@@ -73,7 +73,7 @@ def read(paths: list[str]) -> list[dict[str, Any]]:
 def setup_of(run: dict[str, Any]) -> TrainingSetup:
     """The setup that a run had."""
     values = {k: v for k, v in run["setup"].items() if k in {field.name for field in dataclasses.fields(TrainingSetup)}}
-    values["fused_loss"] = values["liger"] and values["zero_stage"] != 3
+    values.setdefault("fused_loss", values["liger"] and values["zero_stage"] != 3)
     return TrainingSetup(config=config_of_record(run), **values)
 
 
