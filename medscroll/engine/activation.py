@@ -187,8 +187,8 @@ def _smallest(*, tiled: bool) -> Iterator[Level]:
 
 def _first_that_fits(setup: TrainingSetup, room: Room) -> tuple[Level, str]:
     tiles, tokens = can_tile(setup.config), setup.micro_tokens
-    for level in _levels(num_layers(setup), tokens, tile=tiles):
-        held = _held(setup, level, room)
+    for candidate in _levels(num_layers(setup), tokens, tile=tiles):
+        held = _held(setup, candidate, room)
         if held is not None:
             chosen, found = held
             fastest = "" if chosen.kind == "none" else "; faster levels do not fit"

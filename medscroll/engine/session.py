@@ -35,8 +35,8 @@ from medscroll.model.activation_levels import Level, parse_level
 from medscroll.model.adapters import check_adapters
 from medscroll.model.attention import choose_backend
 from medscroll.model.liger import choose_liger, liger_kernels
-from medscroll.model.loss_in_portions import PORTION, REASON, LossInPortions, why_not
 from medscroll.model.load import build_model
+from medscroll.model.loss_in_portions import PORTION, REASON, LossInPortions, why_not
 from medscroll.model.recompute import apply_level
 from medscroll.model.rounding import StochasticAdamW
 from medscroll.monitor.traffic import enable_recorder

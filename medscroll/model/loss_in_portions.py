@@ -50,7 +50,7 @@ class _SummedLoss(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if to_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if to_bias and bias is not None else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        with torch.autocast(hidden.device.type, enabled=False):
+        with _without_autocast(hidden.device.type):
             matrix = weight.to(compute)
             shift = None if bias is None else bias.to(compute)
             for first in range(0, len(hidden), PORTION):
@@ -99,6 +99,18 @@ def _loss_and_gradient(
     return loss, logits
 
 
+def _without_autocast(kind: str) -> contextlib.AbstractContextManager[Any]:
+    """Dtypes are explicit inside; the meta device, on which plans are made, knows no autocast."""
+    return contextlib.nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
+
+
+def _computing_dtype(hidden: torch.Tensor) -> torch.dtype:
+    kind = hidden.device.type
+    if kind != "meta" and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return hidden.dtype
+
+
 class _InPortions:
     """Put before an output layer's class: returns the summed loss [1, 1, 1] while it is armed."""
 
@@ -111,8 +123,7 @@ class _InPortions:
         if hidden.shape[:-1] != self.following.shape:
             raise RuntimeError(f"hidden states {tuple(hidden.shape)} for labels {tuple(self.following.shape)}")
         layer: Any = self
-        kind = hidden.device.type
-        compute = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        compute = _computing_dtype(hidden)
         flat, following = hidden.reshape(-1, hidden.shape[-1]), self.following.reshape(-1)
         return _SummedLoss.apply(flat, layer.weight, layer.bias, following, compute).view(1, 1, 1)  # type: ignore[no-any-return]
 

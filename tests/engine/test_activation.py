@@ -58,6 +58,27 @@ def test_where_nothing_fits_the_longest_row_that_would_is_named_and_fits() -> No
     auto(longest, H100)
 
 
+def test_a_row_of_393216_fits_and_puts_no_more_into_the_host_than_it_must() -> None:
+    """Yi-6B, all parameters, one H200: the layer inputs alone are 96 GiB."""
+    level = parse_level(auto(393_216, H200))
+    assert level.offload
+    assert 1 < (level.moved or 32) < 32
+    assert parse_level(auto(393_216, Room(H200.device, int(70 * GIB)))).offload  # the host need not hold them all
+
+
+def test_weights_that_nearly_fill_the_gpu_leave_room_for_a_long_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSeek-67B with LoRA: 126 GiB of weights, which no error of the plan touches."""
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    config = load_config(ModelArguments(model_name_or_path="deepseek-67b", from_scratch=True))
+    lora = setup(32_768, 67_425_000_000).replace(config=config, model_name="deepseek-67b", lora_rank=16)
+    level, _ = choose_level(TrainingArguments(output_dir="unused"), lora, H200)
+    found = estimate(lora, level)
+    assert level.offload
+    assert level.tiled
+    assert found.states > 126 * GIB
+    assert found.spare < 0.5 * GIB
+
+
 def test_states_that_do_not_fit_alone_name_other_ways() -> None:
     small = Room(12 * GIB, 124 * GIB)  # weights and their gradients are 23 GiB
     with pytest.raises(CapacityError, match="zero3"):

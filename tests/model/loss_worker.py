@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +31,9 @@ def main() -> None:
     """Arguments: output file."""
     import deepspeed
 
+    # DeepSpeed compiles its CPU communication once per cache folder: that of the runs, one per environment
+    own = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(tempfile.gettempdir()) / f"torch_extensions_{own}"))
     kernels.register()
     loss_in_portions.PORTION = 50
     deepspeed.init_distributed(dist_backend="gloo", verbose=False)

@@ -61,7 +61,9 @@ def step(model: Any, batch: dict[str, Any], items: torch.Tensor | None, *, porti
 
 
 @pytest.mark.parametrize("items", [None, torch.tensor(1234)])
-@pytest.mark.parametrize(("kind", "changes"), [("llama", {}), ("llama", {"tie_word_embeddings": True}), ("mixtral", {})])
+@pytest.mark.parametrize(
+    ("kind", "changes"), [("llama", {}), ("llama", {"tie_word_embeddings": True}), ("mixtral", {})]
+)
 def test_loss_and_gradients_are_those_of_whole_logits(
     kind: str, changes: dict[str, Any], items: torch.Tensor | None
 ) -> None:

@@ -22,6 +22,7 @@ LEVELS = [
     "none", "linear", "linear_2", "mlp", "mlp_1", "attention", "full", "every_2", "every_3",
     "linear_offload", "attention_offload", "full_offload", "every_2_offload",
     "attention_tiled", "full_tiled", "every_2_tiled", "full_offload_tiled", "every_3_offload_tiled",
+    "linear_1_offload_3", "full_offload_1", "every_2_offload_1_tiled",
 ]  # fmt: skip
 
 
@@ -118,7 +119,8 @@ def _kept(level: str) -> int:
 @pytest.mark.parametrize(
     ("level", "alive"),
     [("none", 4), ("full", 4), ("every_2", 2), ("every_3", 2), ("full_offload", 0), ("every_2_offload", 0),
-     ("attention_offload", 0), ("full_offload_tiled", 0)],
+     ("attention_offload", 0), ("full_offload_tiled", 0), ("full_offload_1", 3), ("linear_2_offload_3", 1),
+     ("every_2_offload_1", 1)],
 )  # fmt: skip
 def test_layer_inputs_that_are_not_stored_are_gone_before_the_backward_pass(level: str, alive: int) -> None:
     model, inputs = build(), list[Any]()
@@ -171,7 +173,9 @@ def test_a_mixture_of_experts_is_not_tiled() -> None:
         apply_level(build("mixtral", num_local_experts=4), parse_level("full_tiled"))
 
 
-@pytest.mark.parametrize("level", ["none_tiled", "linear_tiled", "mlp_2_tiled", "full_tiled_offload", "every", "all"])
+@pytest.mark.parametrize(
+    "level", ["none_tiled", "linear_tiled", "mlp_2_tiled", "full_tiled_offload", "full_offload_0", "every", "all"]
+)
 def test_names_that_are_no_level(level: str) -> None:
     with pytest.raises(ConfigError, match="no level"):
         parse_level(level)

@@ -14,11 +14,13 @@ from medscroll.engine.activation import Room, choose_level, estimate
 from medscroll.errors import CapacityError
 from medscroll.model.activation_levels import Level, parse_level
 from medscroll.model.load import load_config
+from medscroll.planning.activation_bytes import level_bytes
 from medscroll.planning.candidate import GIB, TrainingSetup
 from medscroll.planning.compute import count_parameters
 from medscroll.planning.host_disk import stored_inputs
 from medscroll.planning.layer_shape import LayerShape
-from medscroll.planning.memory import memory_fit, memory_of
+from medscroll.planning.memory import loss_is_fused, memory_fit, memory_of, step_shape
+from tests.model.shapes import tiny_config
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "planner"
 TOKENS = 16_384
@@ -69,6 +71,13 @@ def test_what_a_layer_keeps_is_what_its_tensors_take() -> None:
     assert stored_inputs(setup("full_offload")) == by_hand["full"] * shape.layers * TOKENS
     assert stored_inputs(setup("every_4_offload")) == by_hand["full"] * shape.layers * TOKENS // 4
     assert stored_inputs(setup("full")) == 0
+    assert stored_inputs(setup("full_offload_5")) == by_hand["full"] * 5 * TOKENS
+    # of 32 inputs 12 in host memory: the device has the 20 others besides
+    some, all_out = (
+        level_bytes(step_shape(setup()), shape.layers, parse_level(name)).peaks["backward last"].live["activations"]
+        for name in ("full_offload_12", "full_offload")
+    )
+    assert some - all_out == by_hand["full"] * (shape.layers - 12) * TOKENS
 
 
 def test_memory_grows_with_the_row_and_parts_add_up() -> None:
@@ -111,6 +120,21 @@ def test_a_long_block_under_stage_3_fits_with_the_smaller_levels() -> None:
     }  # fmt: skip
     assert not predict(setup("attention", **three), cluster).fits
     assert predict(setup("full_offload", **three), cluster).fits
+
+
+def test_stage_3_holds_no_whole_logits() -> None:
+    """Logits of a few thousand positions, whatever the row's length; a model that caps its logits has them whole."""
+    three = {"engine": "deepspeed", "zero_stage": 3, "zero_options": {"stage": 3}, "gpus_per_node": 8}
+    assert loss_is_fused(setup().config, 3, liger=False)
+    found = {}
+    for fused, tokens in ((True, TOKENS), (True, 4 * TOKENS), (False, 4 * TOKENS)):
+        shape = step_shape(setup("full", **three, fused_loss=fused, block_size=tokens))
+        found[fused, tokens] = level_bytes(shape, 32, parse_level("full")).peaks["loss"].live["logits"]
+    assert 2048 * 64_000 * 4 < found[True, TOKENS] == found[True, 4 * TOKENS]
+    assert found[True, 4 * TOKENS] < found[False, 4 * TOKENS] / 8
+    capped = tiny_config("cohere2", sliding_window=16)
+    assert not loss_is_fused(capped, 3, liger=True)
+    assert loss_is_fused(capped, 2, liger=True)
 
 
 @pytest.mark.slow
