@@ -179,9 +179,8 @@ def most_reaching(parameters: tuple[ParameterShape, ...], ranks: int, *, robin: 
     unit = ALIGNMENT * ranks
     for group in optimizer_groups(parameters):
         part = -(-_numel(group) // unit) * unit // ranks
-        if robin:
-            group = [item for first in range(ranks) for item in group[first::ranks]]
-        sizes = np.array([item.numel for item in group], dtype=np.int64)
+        dealt = [item for first in range(ranks) for item in group[first::ranks]] if robin else group
+        sizes = np.array([item.numel for item in dealt], dtype=np.int64)
         ends = np.cumsum(sizes)
         low = np.arange(ranks, dtype=np.int64) * part
         first = np.searchsorted(ends, low, side="right")  # of those that end behind the part's begin

@@ -229,7 +229,7 @@ def config_to_json(config: Any) -> str:
 
 
 class _Config:
-    """A configuration that a cache compares by its values, for a search asks thousands of times and the text is slow."""
+    """A configuration that a cache compares by its values: a search asks thousands of times, and the text is slow."""
 
     def __init__(self, values: str, config: Any) -> None:
         self.values, self.config = values, config
