@@ -194,13 +194,15 @@ def _why_not(text: str, kind: type, trust_remote_code: bool) -> str:
     import json
 
     from transformers import AutoModelForCausalLM
+    from transformers.modeling_utils import set_zero3_state
 
     from medscroll.model.proof import shrink
 
     config: Any = kind.from_dict(json.loads(text))  # type: ignore[attr-defined]
     if getattr(config.get_text_config(), "output_router_logits", False):
         return "the loss of its routers is added"
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    # set_zero3_state: where ZeRO-3 is armed, transformers would shard this model too
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), set_zero3_state():
         torch.manual_seed(0)
         small: Any = AutoModelForCausalLM.from_config(
             shrink(config), dtype=torch.float32, attn_implementation="eager", trust_remote_code=trust_remote_code

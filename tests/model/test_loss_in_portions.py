@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,22 @@ def test_under_zero3_gradients_are_those_of_one_process_with_one_gather_each_way
     for name, gradient in found["expected"].items():
         torch.testing.assert_close(found["gradients"][name], gradient, rtol=0, atol=1e-6)
         assert gradient.abs().max() > 1e-5, name
+
+
+def test_the_question_is_answered_where_zero3_is_armed() -> None:
+    """A model that ZeRO-3 would shard while it is built answers as before: the small copy stays whole."""
+    pytest.importorskip("deepspeed", reason="needs deepspeed: pip install deepspeed")
+    program = (
+        "import os\n"
+        "os.environ |= {'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1',"
+        " 'MASTER_PORT': '0', 'DS_ACCELERATOR': 'cpu'}\n"
+        "from transformers import LlamaConfig\n"
+        "from transformers.integrations import HfDeepSpeedConfig, is_deepspeed_zero3_enabled\n"
+        "armed = HfDeepSpeedConfig({'zero_optimization': {'stage': 3}, 'train_micro_batch_size_per_gpu': 1})\n"
+        "assert is_deepspeed_zero3_enabled()\n"
+        "from medscroll.model.loss_in_portions import why_not\n"
+        "sizes = dict(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=2)\n"
+        "print('answer', repr(why_not(LlamaConfig(**sizes))))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "answer ''" in ran.stdout, ran.stderr[-2000:]
