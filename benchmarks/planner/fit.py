@@ -73,7 +73,8 @@ def read(paths: list[str]) -> list[dict[str, Any]]:
 def setup_of(run: dict[str, Any]) -> TrainingSetup:
     """The setup that a run had."""
     values = {k: v for k, v in run["setup"].items() if k in {field.name for field in dataclasses.fields(TrainingSetup)}}
-    values["fused_loss"] = values["liger"] and values["zero_stage"] != 3
+    # the first records say False for every run; under ZeRO-3 they are right, before the loss came in portions
+    values["fused_loss"] = values.get("fused_loss", False) if values["zero_stage"] == 3 else values["liger"]
     return TrainingSetup(config=config_of_record(run), **values)
 
 

@@ -16,8 +16,17 @@ from medscroll.planning.step_time import time_of
 
 
 def predicted(config: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """What the planner says of a setup on this machine's GPUs (an H100 where there is none), in bytes and seconds."""
+    """What the planner says of a setup on this machine's GPUs (an H100 where there is none), in bytes and seconds.
 
+    Where no plan can be made the error stands in its place: the measurement is of use without it.
+    """
+    try:
+        return _predicted(config, values)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"[:300], "at": time.time()}
+
+
+def _predicted(config: Any, values: dict[str, Any]) -> dict[str, Any]:
     found = TrainingSetup(config=config, **values)
     if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory

@@ -10,10 +10,11 @@ time, and random weights are drawn one parameter at a time, so no rank holds a f
 
 from __future__ import annotations
 
+import difflib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from medscroll.config.presets import is_preset, load_preset
+from medscroll.config.presets import is_preset, load_preset, preset_names
 from medscroll.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _not_found(what: str, name: str, flag: str, error: BaseException) -> ConfigE
         remedy = "the model brings its own code: read it, then pass --trust_remote_code"
     else:
         remedy = "give a local folder in Hugging Face layout, a hub id that is reachable or cached, or a preset"
+        near = difflib.get_close_matches(name, preset_names(), n=2, cutoff=0.6)
+        remedy += f" (did you mean {' or '.join(near)}?)" if near else ""
     return ConfigError(f"cannot load the {what} of {name!r}: {detail}", where=flag, remedy=remedy)
 
 

@@ -166,8 +166,9 @@ def parse_cluster(
 
 
 def _from_string(text: str, catalogue: Catalogue) -> Cluster:
-    match = _CLUSTER.match(text.replace(" ", "").replace("×", "x"))
-    if match is None:
+    joined = re.sub(r"\s*([x×@])\s*", lambda found: found[1].replace("×", "x"), text)
+    match = _CLUSTER.match(joined.replace(" ", ""))
+    if match is None or re.search(r"[A-Za-z]\s+[A-Za-z]", joined):  # two words are no GPU
         raise ConfigError(f"the cluster {text!r} does not parse", "--cluster", GRAMMAR)
     counts = [part for part in (match["first"], match["second"]) if part is not None]
     numbers = [int(part) if part.isdecimal() else 0 for part in counts]

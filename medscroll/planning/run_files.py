@@ -195,6 +195,9 @@ def launch_script(cluster: Cluster, nodes: int) -> str:
         here=$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)
         """
     body = f"""\
+        # Rows of many lengths leave holes in fixed segments of GPU memory, so segments may grow; the plan's slack was
+        # measured so. A setting of your own is kept; an empty one (PYTORCH_CUDA_ALLOC_CONF=) is torch's default.
+        export PYTORCH_CUDA_ALLOC_CONF="${{PYTORCH_CUDA_ALLOC_CONF-expandable_segments:True}}"
         python="${{PYTHON:-python}}"
         exec "$python" -m torch.distributed.run \\
           --nnodes "${{NODES:-{nodes}}}" --nproc_per_node {cluster.gpus_per_node} \\

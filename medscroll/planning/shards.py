@@ -16,8 +16,11 @@ otherwise. Cost: arithmetic over the list of parameters.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from medscroll.planning.candidate import TrainingSetup
 from medscroll.planning.parameters import ParameterShape, parameters_of
@@ -118,10 +121,7 @@ def _stages_1_and_2(setup: TrainingSetup, parameters: tuple[ParameterShape, ...]
     parts = [elements // ranks for elements in flat]
     part, largest = sum(parts), max(parts)
     robin = setup.zero_stage == 2 and bool(setup.zero_options.get("round_robin_gradients", False))
-    reaching = max(
-        sum(_reaching(group, count, rank, ranks, robin=robin) for group, count in zip(groups, parts, strict=True))
-        for rank in range(ranks)
-    )
+    reaching = most_reaching(parameters, ranks, robin=robin)
     biggest = max((item.numel for group in groups for item in group), default=0)
     bucket = int(setup.zero_options.get("reduce_bucket_size", 5e8))
     copies = 2 if setup.zero_options.get("overlap_comm", True) else 1
@@ -169,17 +169,25 @@ def _piles_up(setup: TrainingSetup) -> bool:
     return setup.zero_stage == 1 and setup.accumulation > 1
 
 
-def _reaching(group: list[ParameterShape], part: int, rank: int, ranks: int, *, robin: bool) -> int:
-    """Elements of the parameters that reach into a rank's part: DeepSpeed keeps their gradients whole."""
-    if robin:
-        group = [item for first in range(ranks) for item in group[first::ranks]]
-    low, high = rank * part, (rank + 1) * part
-    total = position = 0
-    for item in group:
-        if position < high and position + item.numel > low:
-            total += item.numel
-        position += item.numel
-    return total
+@functools.lru_cache(maxsize=256)
+def most_reaching(parameters: tuple[ParameterShape, ...], ranks: int, *, robin: bool) -> int:
+    """Elements of the parameters that reach into the part of the rank where they are most.
+
+    DeepSpeed keeps their gradients whole.
+    """
+    total = np.zeros(ranks, dtype=np.int64)
+    unit = ALIGNMENT * ranks
+    for group in optimizer_groups(parameters):
+        part = -(-_numel(group) // unit) * unit // ranks
+        dealt = [item for first in range(ranks) for item in group[first::ranks]] if robin else group
+        sizes = np.array([item.numel for item in dealt], dtype=np.int64)
+        ends = np.cumsum(sizes)
+        low = np.arange(ranks, dtype=np.int64) * part
+        first = np.searchsorted(ends, low, side="right")  # of those that end behind the part's begin
+        last = np.searchsorted(ends - sizes, low + part, side="left")  # of those that begin at the part's end or later
+        before = np.concatenate([np.zeros(1, dtype=np.int64), ends])
+        total += np.maximum(before[last] - before[first], 0)
+    return int(total.max())
 
 
 def _stage_3(setup: TrainingSetup, parameters: tuple[ParameterShape, ...]) -> Shards:

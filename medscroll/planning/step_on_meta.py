@@ -225,7 +225,25 @@ def config_from_json(text: str) -> Any:
 
 def config_to_json(config: Any) -> str:
     """The JSON that `config_from_json` reads; keys sorted, so that equal configurations give equal text."""
-    values = copy.deepcopy(config.to_dict())
+    return _to_json(_Config(repr(vars(config)), config))
+
+
+class _Config:
+    """A configuration that a cache compares by its values: a search asks thousands of times, and the text is slow."""
+
+    def __init__(self, values: str, config: Any) -> None:
+        self.values, self.config = values, config
+
+    def __hash__(self) -> int:
+        return hash(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Config) and type(self.config) is type(other.config) and self.values == other.values
+
+
+@functools.lru_cache(maxsize=64)
+def _to_json(asked: _Config) -> str:
+    values = copy.deepcopy(asked.config.to_dict())
     for name in ("transformers_version", "_name_or_path", "architectures", "quantization_config"):
         values.pop(name, None)
     return json.dumps(values, sort_keys=True, default=str)

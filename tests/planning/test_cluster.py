@@ -21,7 +21,7 @@ from medscroll.planning.hardware import GIB, Catalogue
         ("8x8xh100_80g @ 8 x ndr", 8, 8, "H100-80G", 380.0),
         ("2x8xL40S@10GbE", 2, 8, "L40S-48G", 1.125),
         ("4x8xA100@8xHDR", 4, 8, "A100-80G", 190.0),
-        ("8xH200", 1, 8, "H200-141G", float("inf")),
+        ("8 x H200", 1, 8, "H200-141G", float("inf")),
         ("4090", 1, 1, "RTX4090-24G", float("inf")),
     ],
 )
@@ -43,6 +43,7 @@ def test_cluster_strings(text: str, nodes: int, gpus: int, gpu: str, gigabytes_a
         ("0x8xH100", "nodes x"),
         ("8x8", "nodes x"),
         ("axbxH100", "8x8xH100-80G"),
+        ("eight of H100", "nodes x"),
         ("9x9x9xH100", "nodes x"),
         ("8x8xH100@0xNDR", "ports x"),
         ("", "nodes x"),

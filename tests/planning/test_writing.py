@@ -93,16 +93,19 @@ def test_the_launcher_starts_the_recipe_on_every_node(tmp_path: Path) -> None:
     fakes = tmp_path / "bin"
     fakes.mkdir()
     for name, body in {
-        "python": 'printf "%s\\n" "$@"',
+        "python": 'printf "%s\\n" "$@"; echo "segments: $PYTORCH_CUDA_ALLOC_CONF" >&2',
         "ssh": 'host="$1"; shift; echo "ON $host"; env -u HOSTS bash -c "$*"',
     }.items():
         (fakes / name).write_text(f"#!/bin/sh\n{body}\n" if name == "python" else f"#!/bin/bash\n{body}\n", "utf-8")
         (fakes / name).chmod(0o755)
     environment = {"PATH": f"{fakes}:/usr/bin:/bin", "HOSTS": "", "HOST": "n1"}
     words = ["bash", str(tmp_path / "launch.sh"), "--data_dir", "my DATA"]
-    alone = subprocess.run(
-        words, check=True, env=environment, capture_output=True, text=True, timeout=30
-    ).stdout.splitlines()
+    done = subprocess.run(words, check=True, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.stderr.strip() == "segments: expandable_segments:True"
+    own = {**environment, "PYTORCH_CUDA_ALLOC_CONF": ""}
+    kept = subprocess.run(words, check=True, env=own, capture_output=True, text=True, timeout=30)
+    assert kept.stderr.strip() == "segments:"
+    alone = done.stdout.splitlines()
     assert alone[:2] == ["-m", "torch.distributed.run"]
     assert alone[alone.index("--nnodes") + 1] == "8"
     assert alone[alone.index("--rdzv_endpoint") + 1] == "n1:29500"
