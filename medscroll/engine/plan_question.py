@@ -19,7 +19,7 @@ from medscroll.config.arguments import AdapterArguments, DataArguments, ModelArg
 from medscroll.config.training import TrainingArguments
 from medscroll.engine.plan_setup import constraints_of, shape_arguments, weights_of
 from medscroll.errors import CapacityError, ConfigError, UserError
-from medscroll.model.load import check_positions, load_config
+from medscroll.model.load import check_positions, extend_by_theta, load_config
 from medscroll.planning.budget import (
     PASSES_WITHOUT_LOSS,
     Affordable,
@@ -263,6 +263,7 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
         problems.append(ConfigError(f"--days {plan_args.days:g} leaves no time", "--days"))
     if config is not None:
         text = config.get_text_config()
+        extend_by_theta(config, flags.model_args, flags.packing.block_size)
         block_size = flags.packing.block_size or int(text.max_position_embeddings)
         document, longest = document_length(plan_args.document_length, lengths, block_size)
         attempt(check_positions, config, longest)

@@ -188,6 +188,21 @@ def _positions(config: PretrainedConfig) -> int | None:
     return None
 
 
+def extend_by_theta(config: PretrainedConfig, args: ModelArguments, block_size: int | None) -> str | None:
+    """Makes the positions reach the block where a new RoPE base alone is asked for; says so, or None where nothing is.
+
+    A base is chosen for a length, and rotary embeddings have no table that ends; a factor or a number of positions
+    says its own length instead.
+    """
+    text = config.get_text_config()
+    limit = _positions(config)
+    own_length = args.rope_scaling is not None or args.max_position_embeddings is not None
+    if args.rope_theta is None or own_length or block_size is None or limit is None or block_size <= limit:
+        return None
+    text.max_position_embeddings = int(block_size)
+    return f"positions {limit:,} -> {block_size:,}: --rope_theta {args.rope_theta:g} extends them to the block"
+
+
 def check_positions(config: PretrainedConfig, longest_piece: int) -> None:
     """Checks that the model has a position for every token of the longest piece (tokens, context tokens included).
 

@@ -61,7 +61,7 @@ class DocumentEncoder:
         self.name = name
         self.tokenizer = _load(name, trust_remote_code, cache_dir)
         tokenizer = self.tokenizer
-        if tokenizer.eos_token_id is None:
+        if tokenizer.eos_token_id is None or _made_up(tokenizer.eos_token, Path(name)):
             raise ConfigError(
                 "the tokenizer has no EOS token, so the ends of documents cannot be marked",
                 f"--tokenizer_name_or_path {name}",
@@ -148,6 +148,14 @@ def _load(name: str, trust_remote_code: bool, cache_dir: str | None) -> Any:
                 "without network set HF_HUB_OFFLINE=1 and download it before; a tokenizer with code of its own "
                 "needs --trust_remote_code",
             ) from error
+
+
+def _made_up(token: str, folder: Path) -> bool:
+    """Whether no file of a local tokenizer holds the token: its class then adds its own default, an id of no model."""
+    patterns = (*_TOKENIZER_FILES, "config.json", "*.tiktoken", "*.py")
+    files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()} if folder.is_dir() else ()
+    spellings = {token.encode(), json.dumps(token)[1:-1].encode()}
+    return bool(files) and not any(spelling in path.read_bytes() for path in files for spelling in spellings)
 
 
 @contextlib.contextmanager

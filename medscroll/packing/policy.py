@@ -13,6 +13,7 @@ from medscroll.packing.divide import CutsLike
 
 FORMAT_VERSION = 2  # of plan files and of the packing rules; raise it when equal input may give another plan
 OVERLONG = ("split", "truncate", "drop", "error")
+DEFAULT_CONTEXT = 64  # tokens; clipped to a quarter of the block, so that every block size can be packed with it
 _BYTES_AT_ONCE = 1 << 26
 
 
@@ -24,7 +25,8 @@ class PackPolicy:
         block_size: most tokens in a row.
         group_by_text: documents that fit stay whole (best fit); otherwise concatenate-and-chunk.
         overlong: what happens to a document longer than a block: split, truncate, drop or error.
-        context_tokens: tokens repeated (label -100) in front of a continuation; at most a quarter of the block.
+        context_tokens: tokens repeated (label -100) in front of a continuation; at most a quarter of the block. The
+            default fits every block; another value that leaves no room in the block is refused.
         seed: of the order in which documents are taken.
         bos: the tokenizer puts a BOS before each document, so a continuation gets one too.
         long_text_threshold: what reports call long, in tokens; changes nothing in the plan.
@@ -36,7 +38,7 @@ class PackPolicy:
     block_size: int
     group_by_text: bool = True
     overlong: str = "split"
-    context_tokens: int = 64
+    context_tokens: int = DEFAULT_CONTEXT
     seed: int = 0
     bos: bool = False
     long_text_threshold: int = 1024
@@ -57,6 +59,14 @@ class PackPolicy:
             )
         if self.context_tokens < 0:
             problems.append(ConfigError(f"context_tokens is {self.context_tokens}, below 0", where="--context_tokens"))
+        elif self.context_tokens >= self.block_size and self.context_tokens != DEFAULT_CONTEXT:
+            problems.append(
+                ConfigError(
+                    f"context_tokens is {self.context_tokens}, which leaves no room in a block of {self.block_size}",
+                    where="--context_tokens",
+                    remedy=f"at most a quarter of the block is used: --context_tokens {max(0, self.block_size // 4)}",
+                )
+            )
         if problems:
             raise ConfigError.collect(problems)
 

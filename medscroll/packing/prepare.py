@@ -46,7 +46,7 @@ from medscroll.packing.job import (
 )
 from medscroll.packing.parts import TokenSettings
 from medscroll.packing.progress import Display
-from medscroll.packing.results import describe, write_results
+from medscroll.packing.results import describe, describe_rejected, write_results
 from medscroll.packing.tokenize import ShardInput, tokenize_parts, tokenize_shards
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ def _prepare(job: Job, output_dir: Path, num_workers: int | None, quiet: bool, p
     for warning in manifest["warnings"]:
         display.warn(warning)
     display.say(f"prepared {output_dir}: {describe(manifest)}")
+    if rejected := describe_rejected(json.loads((output_dir / "ledger.json").read_text("utf-8"))):
+        display.say(rejected)
     display.say(f"report: {output_dir / 'report.md'} and {output_dir / 'report.html'}")
     return output_dir
 

@@ -167,6 +167,15 @@ def _warnings(job: Job, encoder: DocumentEncoder, statistics: Statistics, stores
     return warnings
 
 
+def describe_rejected(ledger: dict[str, Any]) -> str | None:
+    """What is not in the store, by reason, in one line; None where nothing was left out."""
+    counts = ledger["documents"]
+    if not counts["rejected"]:
+        return None
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts["rejected_by_reason"].items())
+    return f"left out, with the reason of each in rejects/: {counts['rejected']:,} of {counts['read']:,} ({reasons})"
+
+
 def describe(manifest: dict[str, Any]) -> str:
     """The manifest in one line."""
     lengths = manifest["lengths"]

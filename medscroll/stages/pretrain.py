@@ -18,7 +18,7 @@ from medscroll.engine.session import StageData, run_session
 from medscroll.engine.topology import Topology, topology
 from medscroll.engine.trainer import BlockTrainer
 from medscroll.errors import CapacityError
-from medscroll.model.load import check_positions, check_vocabulary, load_config, load_tokenizer
+from medscroll.model.load import check_positions, check_vocabulary, extend_by_theta, load_config, load_tokenizer
 from medscroll.packing.dataset import PackedDataset
 from medscroll.packing.inputs import raw_input_bytes
 from medscroll.packing.job import prepared_tokenizer
@@ -66,6 +66,8 @@ def pretrain(
     block_size = packing.block_size or config.get_text_config().max_position_embeddings
     if packing.block_size is None:
         say(f"--block_size {block_size}: the model's own number of positions")
+    if extended := extend_by_theta(config, model_args, block_size):
+        say(extended)
     settings = packing_settings(packing, block_size)
     mixture = prepared.training(**settings)
     say("\n".join(mixture.lines + prepared.notes))

@@ -12,7 +12,14 @@ import torch
 from medscroll.config.arguments import AdapterArguments, ModelArguments
 from medscroll.errors import CheckpointError, ConfigError, EnvironmentError_, UserError
 from medscroll.model.liger import choose_liger
-from medscroll.model.load import build_model, check_positions, check_vocabulary, load_config, load_tokenizer
+from medscroll.model.load import (
+    build_model,
+    check_positions,
+    check_vocabulary,
+    extend_by_theta,
+    load_config,
+    load_tokenizer,
+)
 from tests.model.shapes import documents, pack_row, summed_loss, tiny_config
 
 
@@ -97,6 +104,17 @@ def test_a_model_without_rotary_positions_cannot_be_extended(tmp_path: Path) -> 
     GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=128).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="no rotary embedding"):
         load_config(ModelArguments(model_name_or_path=str(tmp_path), from_scratch=True, max_position_embeddings=4096))
+
+
+def test_a_new_base_alone_extends_the_positions_to_the_block() -> None:
+    arguments = scratch(rope_theta=1e6)
+    config = load_config(arguments)
+    assert extend_by_theta(config, arguments, 4096) is None
+    assert "--rope_theta 1e+06" in str(extend_by_theta(config, arguments, 9000))
+    check_positions(config, 9000)
+    said = scratch(rope_theta=1e6, max_position_embeddings=5000)
+    assert extend_by_theta(load_config(said), said, 9000) is None
+    assert extend_by_theta(load_config(scratch()), scratch(), 9000) is None
 
 
 def test_pieces_beyond_the_positions_name_the_three_flags() -> None:

@@ -60,7 +60,7 @@ def test_every_token_but_the_first_is_a_target_once(group_by_text: bool) -> None
     rng = np.random.default_rng(7)
     divided = 0
     for block, bos, context in CASES:
-        if bos and block == 1:
+        if (bos and block == 1) or block <= context != 64:  # the latter are refused
             continue
         lengths = rng.integers(0, int(rng.choice([2, 3, 12])) * block + 2, size=40)
         cuts = random_cuts(lengths, rng) if rng.random() < 0.7 else None
@@ -123,6 +123,6 @@ def test_last_piece_never_joins_its_own_document() -> None:
     for block in range(1, 41):
         lengths = np.concatenate([rng.integers(block, 3 * block + 1, size=30), np.full(5, block + 1)])
         cuts = random_cuts(lengths, rng, 0.5)
-        for context in (0, 1):
+        for context in (0, 1) if block > 1 else (0,):
             plan = pack(lengths, block_size=block, context_tokens=context, cuts=cuts)
             check_blocks(MemoryStore(lengths), plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_no_eos_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no EOS") as caught:
         DocumentEncoder(str(folder))
     assert "tokenizer_config.json" in str(caught.value.remedy)
+
+
+def test_an_eos_that_only_the_class_brings_is_no_eos(tmp_path: Path) -> None:
+    """Llama's class adds `</s>` as a new id beyond the vocabulary where the files name no EOS."""
+    folder = make_byte_tokenizer(tmp_path, eos=False)
+    for path in folder.glob("*.json"):
+        path.write_text(path.read_text("utf-8").replace("</s>", "</end>"), "utf-8")
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text("utf-8")) | {"tokenizer_class": "LlamaTokenizer"}
+    path.write_text(json.dumps(settings), "utf-8")
+    with pytest.raises(ConfigError, match="no EOS"):
+        DocumentEncoder(str(folder))
 
 
 def test_a_tokenizer_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

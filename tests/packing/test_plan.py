@@ -138,3 +138,11 @@ def test_impossible_lengths_are_defects() -> None:
             pack(np.asarray(lengths), block_size=8)
     with pytest.raises(ValueError, match="cuts of 500 documents"):
         pack(LENGTHS[:-1], block_size=8, cuts=CUTS)
+
+
+@pytest.mark.parametrize("context", [512, 600])
+def test_context_that_fills_the_block_is_refused(context: int) -> None:
+    with pytest.raises(ConfigError, match="leaves no room in a block of 512") as caught:
+        pack(LENGTHS, block_size=512, context_tokens=context)
+    assert "--context_tokens 128" in str(caught.value.remedy)
+    assert pack(LENGTHS, block_size=32).policy.context == 8  # the default fits every block
