@@ -53,7 +53,9 @@ _TITLES = "Dr|Mr|Mrs|Ms|Prof|Professor|Doctor|Miss|Nurse|Rev|Sir|Madam|Mx|Fr|Sis
 _TITLE = re.compile(
     r"(?<![A-Za-z\-])(?:Dr|DR|Mr|MR|Mrs|MRS|Ms|Prof|PROF|Professor|Doctor|Miss|Nurse|Rev|Sir|Madam|Mx|Fr|Sister|Judge|Capt)(?:\.[ ]{0,2}|[ ]{1,2})(?=[A-Z])|(?<![A-Za-z\-])(?:MS|Drs|drs|dr|mr|mrs|ms)\.[ ]{0,2}(?=[A-Z])"
 )
-_VALVE = re.compile(r"(?i:mild|moderate|severe|trace|trivial|significant|no|with|and|or|of|grade|AR|TR|AS|acute|chronic|relapsing|progressive)[ ,/]{1,2}$")
+_VALVE = re.compile(
+    r"(?i:mild|moderate|severe|trace|trivial|significant|no|with|and|or|of|grade|AR|TR|AS|acute|chronic|relapsing|progressive)[ ,/]{1,2}$"
+)
 _BY_VERBS = (
     r"electronically signed|e-signed|digitally signed|signed|dictated|transcribed|authenticated|attested|cosigned|co-signed|countersigned|seen and examined|interviewed|"
     r"admitted|referred|discussed|evaluated|examined|accompanied|reviewed"
@@ -68,10 +70,33 @@ _RELATIONS = (
     r"grandmother|grandfather|cousin|guardian|proxy|caregiver|patient|pt|HCP|NOK|roommate|baby|infant|client|nurse|physician|surgeon|cardiologist|oncologist|neurologist|mom|dad"
 )
 _KIN = frozenset(
-    ("daughter", "son", "wife", "husband", "mother", "father", "sister", "brother", "spouse", "partner", "aunt", "uncle", "niece", "nephew",
-     "grandson", "granddaughter", "grandmother", "grandfather", "cousin", "mom", "dad")
+    (
+        "daughter",
+        "son",
+        "wife",
+        "husband",
+        "mother",
+        "father",
+        "sister",
+        "brother",
+        "spouse",
+        "partner",
+        "aunt",
+        "uncle",
+        "niece",
+        "nephew",
+        "grandson",
+        "granddaughter",
+        "grandmother",
+        "grandfather",
+        "cousin",
+        "mom",
+        "dad",
+    )
 )
-_VERB = re.compile(r"[ ](?:was|is|has|had|were|will|who|denies|denied|reports|reported|states|stated|presented|presents|agrees|agreed|called|at[ ]bedside)\b|[ ]?[,.;)\n]|$")
+_VERB = re.compile(
+    r"[ ](?:was|is|has|had|were|will|who|denies|denied|reports|reported|states|stated|presented|presents|agrees|agreed|called|at[ ]bedside)\b|[ ]?[,.;)\n]|$"
+)
 _RELATION = re.compile(
     rf"(?<![A-Za-z])(?i:{_RELATIONS})(?:[ ]?[,(:][ ]?|[ ]+(?:is|was|named|called)[ ]+|[ ]+)(?=[A-Z])"
 )
@@ -172,7 +197,11 @@ def english_names(text: str, words: Words) -> Iterator[Span]:
             continue
         if _real(parts) and not _EPONYM.match(text, stop):
             yield Span(match.end(), stop, "NAME", "title")
-            second = re.match(r",?[ ](?:and|&)[ ](?=[A-Z])", text[stop : stop + 8]) if match[0][:3] in ("Drs", "drs") else None
+            second = (
+                re.match(r",?[ ](?:and|&)[ ](?=[A-Z])", text[stop : stop + 8])
+                if match[0][:3] in ("Drs", "drs")
+                else None
+            )
             end, others = _name_end(text, stop + len(second[0])) if second else (0, [])
             if second and _real(others):
                 yield Span(stop + len(second[0]), end, "NAME", "title")

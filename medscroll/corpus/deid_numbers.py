@@ -282,8 +282,16 @@ _CHINESE_CUES: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
             rf"(?:{_CHAT_ZH}){_END}{_BRACKET}{SEPARATOR}(?P<value>[A-Za-z0-9][A-Za-z0-9_\-]{{4,24}})",
         ),
         ("RECORD", "record_cue", rf"(?:{_RECORD_ZH}){_END}{_BRACKET}{_SLASH}{_LOOSE}{_RECORD_VALUE}"),
-        ("RECORD", "other_number", rf"{_OTHER_LABEL}{_BRACKET}{SEPARATOR}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{5}}){_RECORD_VALUE}"),
-        ("RECORD", "other_number", rf"(?:(?<=[\u4e00-\u9fff][\u4e00-\u9fff])号|条码){_CLOSE}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{6}}){_RECORD_VALUE}"),
+        (
+            "RECORD",
+            "other_number",
+            rf"{_OTHER_LABEL}{_BRACKET}{SEPARATOR}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{5}}){_RECORD_VALUE}",
+        ),
+        (
+            "RECORD",
+            "other_number",
+            rf"(?:(?<=[\u4e00-\u9fff][\u4e00-\u9fff])号|条码){_CLOSE}(?=[^\d\n]{{0,3}}(?:\d[^\d\n]?){{6}}){_RECORD_VALUE}",
+        ),
         (
             "BED",
             "bed_cue",

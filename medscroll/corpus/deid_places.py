@@ -152,7 +152,10 @@ def _value_end(folded: str, start: int) -> int:
     label = re.search(r"[,、;][ ]?[\u4e00-\u9fff]{1,8}(?:号码?|编号|编码)$", text)
     text = text[: label.start()] if label else text
     stop = start + len(text)
-    comma = re.search(r"[,、;](?=[ ]?[\u4e00-\u9fff]{2,8}[ ]?[:：])|[,、](?![\u4e00-\u9fffA-Za-z0-9]{1,12}(?:号|室|栋|幢|单元|楼|路|街|区|县|镇))", text)
+    comma = re.search(
+        r"[,、;](?=[ ]?[\u4e00-\u9fff]{2,8}[ ]?[:：])|[,、](?![\u4e00-\u9fffA-Za-z0-9]{1,12}(?:号|室|栋|幢|单元|楼|路|街|区|县|镇))",
+        text,
+    )
     if comma:
         stop = start + comma.start()
     return start + len(folded[start:stop].rstrip(" ,、.-（("))

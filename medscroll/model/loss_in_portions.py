@@ -165,9 +165,7 @@ class LossInPortions:
             self.head.following = None
 
     @staticmethod
-    def loss(
-        outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
         """`compute_loss_func` of a Trainer: the sum over the targets of the global batch, or of this row, float32."""
         total = outputs.logits.view(())
         if num_items_in_batch is None:

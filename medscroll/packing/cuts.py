@@ -119,14 +119,15 @@ def find_cuts(
     offsets = np.asarray(token_offsets, dtype=np.int64).reshape(-1, 2)  # [tokens, 2]
     protected = Protected(text)
     places, levels = text_borders(text, sections, protected)
-    positions, keep = _token_positions(text, places, offsets)
+    edges = _edges(text)
+    positions, keep = _token_positions(text, places, offsets, edges)
     positions, levels = positions[keep], levels[keep]
     order = np.lexsort((levels, positions))  # best level first where several borders fall on one token
     positions, levels = positions[order], levels[order]
     first = np.ones(len(positions), dtype=bool)
     first[1:] = positions[1:] != positions[:-1]
     positions, levels = positions[first], levels[first]
-    safe = _between_words(text, positions, offsets, protected)
+    safe = _between_words(text, positions, offsets, protected, edges)
     positions = np.concatenate([positions, safe])
     levels = np.concatenate([levels, np.full(len(safe), TOKEN, np.uint8)])
     order = np.argsort(positions)
@@ -150,7 +151,14 @@ def text_borders(
     return places[keep], levels[keep]
 
 
-def _between_words(text: str, cuts: np.ndarray, offsets: np.ndarray, protected: Protected) -> np.ndarray:
+def _edges(text: str) -> tuple[int, int]:
+    """Where the text begins and stops but for white space."""
+    return len(text) - len(text.lstrip()), len(text.rstrip())
+
+
+def _between_words(
+    text: str, cuts: np.ndarray, offsets: np.ndarray, protected: Protected, edges: tuple[int, int]
+) -> np.ndarray:
     """Safe token positions where cuts are far apart, int64 [n]: at most `_APART` from one to the next where possible.
 
     Args:
@@ -165,7 +173,7 @@ def _between_words(text: str, cuts: np.ndarray, offsets: np.ndarray, protected: 
         for pattern in (_CLAUSE, _WORD):
             places = np.asarray([match.end() for match in pattern.finditer(text, begin, end)], np.int64)
             bad = protected.in_quantity(places) | protected.in_row(places) | protected.in_mark(places)
-            positions, keep = _token_positions(text, places[~bad], offsets[first:last])
+            positions, keep = _token_positions(text, places[~bad], offsets[first:last], edges)
             kinds.append(np.unique(positions[keep]) + first)
         at = first
         while last - at > _APART:
@@ -181,11 +189,13 @@ def _between_words(text: str, cuts: np.ndarray, offsets: np.ndarray, protected: 
     return np.asarray(chosen, np.int64)
 
 
-def _token_positions(text: str, places: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _token_positions(
+    text: str, places: np.ndarray, offsets: np.ndarray, edges: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """For each place in the text the token that starts there, and whether there is one."""
     starts, ends = offsets[:, 0], offsets[:, 1]  # [tokens]
     reach = np.concatenate([[0], np.maximum.accumulate(ends)[:-1]]) if len(ends) else ends
-    begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
+    begin, stop = edges
     clean = np.flatnonzero((starts >= reach) & (ends > starts) & (starts > begin) & (starts < stop))
     if len(clean) == 0 or len(places) == 0:
         return np.zeros(len(places), np.int64), np.zeros(len(places), bool)

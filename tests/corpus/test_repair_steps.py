@@ -242,7 +242,9 @@ def test_repeated_and_copied_paragraphs() -> None:
     assert apply(build("repeated_paragraphs"), twice)[0] == twice
     once = f"2024-01-05 08:30 病程记录\n{notice}\n\n新的情况\n\n2024-01-06 查房记录\n今日体温正常"
     assert apply(build("copied_paragraphs"), twice)[0] == once
-    english = "ECG without change against the one of the day before, rate controlled, no pain, will be kept on the ward."
+    english = (
+        "ECG without change against the one of the day before, rate controlled, no pain, will be kept on the ward."
+    )
     notes = f"Progress Note\n{english}\n\nNursing Note\n{english}\nSlept well."
     assert apply(build("copied_paragraphs"), notes, "en")[0] == f"Progress Note\n{english}\n\nNursing Note\nSlept well."
     book = f"{notice}\n\n新的情况\n\n{notice}\n今日体温正常"  # no notes: what stands twice is meant
