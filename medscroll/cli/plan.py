@@ -1,11 +1,12 @@
 """`medscroll plan`: what fits on a cluster, how fast, at what price, and why; writes the run.
 
-    medscroll plan --model_name_or_path yi-34b --cluster 8x8xH100-80G --block_size 32768 --tokens 10B
+    medscroll plan --model_name_or_path yi-34b --cluster 8x8xH100-80G --block_size 32768 --rope_theta 5e6 --tokens 10B
     medscroll plan recipe.yaml --cluster cluster.json --output_dir RUN
 
 Every flag of `pretrain` is accepted: what is given is fixed, the rest is searched. Exit code 0 where something fits,
-2 where nothing does (the nearest setups and the smallest change are printed all the same). Nothing is downloaded but
-the model's configuration, no weights are allocated. Cost: seconds, most of them imports and one pass over the model's
+2 where nothing does (the nearest setups and the smallest change are printed all the same) or where the model has too few
+positions for the block (the plan is printed as if they had been extended). Nothing is downloaded but the model's
+configuration, no weights are allocated. Cost: seconds, most of them imports and one pass over the model's
 layers on the meta device.
 """
 
@@ -96,7 +97,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(answer.to_json(), default=str))
     else:
         print_answer(answer, table=plan_args.table)
-    if parsed.provenance["output_dir"] == "flag":
+    if parsed.provenance["output_dir"] == "flag" and answer.question.beyond is None:
         written = write_answer(answer, flags, training.output_dir, argv, pretrain_flags())
         if not plan_args.json:
             print("\nWritten:")

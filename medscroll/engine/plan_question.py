@@ -65,7 +65,12 @@ class Flags:
 
 @dataclass
 class Question:
-    """What is asked of the search, the same for every number of nodes and block_size."""
+    """What is asked of the search, the same for every number of nodes and block_size.
+
+    Attributes:
+        beyond: why the model as it is cannot be trained so: a piece longer than its positions. The plan is made as if
+            they had been extended, which costs nothing; it is printed, and nothing is written.
+    """
 
     config: Any
     model_name: str
@@ -76,6 +81,7 @@ class Question:
     trust_remote_code: bool
     pairs: list[Any] = field(default_factory=list)
     pairs_file: str = ""
+    beyond: UserError | None = None
 
     def ask(self, cluster: Cluster, block_size: int, *, fewer_nodes: bool) -> list[Candidate]:
         """The candidates for these machines, best first, as earlier runs correct them."""
@@ -134,11 +140,14 @@ class Answer:
         return value
 
     def refuse_if_impossible(self) -> None:
-        """Raise where nothing fits.
+        """Raise where nothing fits, or where the model has too few positions.
 
         Raises:
             CapacityError: with the nearest setup and the smallest change.
+            ConfigError: the three flags that extend positions are named.
         """
+        if self.question.beyond is not None:
+            raise self.question.beyond
         if self.best.fits:
             return
         remedy = next((item.remedy for item in self.candidates if item.remedy), "more or larger GPUs")
@@ -238,6 +247,7 @@ def shorten(question: Question, counts: list[int] | None) -> None:
 def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ...]]:
     """Read model, cluster and data; every mistake is reported at once."""
     problems: list[UserError] = []
+    beyond: UserError | None = None
 
     def attempt(make: Any, *values: Any, **named: Any) -> Any:
         try:
@@ -266,7 +276,7 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
         extend_by_theta(config, flags.model_args, flags.packing.block_size)
         block_size = flags.packing.block_size or int(text.max_position_embeddings)
         document, longest = document_length(plan_args.document_length, lengths, block_size)
-        attempt(check_positions, config, longest)
+        beyond = _beyond_positions(config, longest)
         constraints = attempt(
             constraints_of,
             flags.model_args,
@@ -280,7 +290,7 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
             disk_bytes_per_second=cluster.disk_bandwidth if cluster is not None else 2e9,
         )
     if problems:
-        raise ConfigError.collect(problems)
+        raise ConfigError.collect(problems + ([beyond] if beyond else []))
     question = Question(
         config=config,
         model_name=str(flags.model_args.model_name_or_path),
@@ -291,9 +301,20 @@ def make_question(plan_args: Any, flags: Flags) -> tuple[Question, tuple[Any, ..
         trust_remote_code=flags.model_args.trust_remote_code,
         pairs=pairs,
         pairs_file=str(flags.training.calibration_file or default_file()),
+        beyond=beyond,
     )
     sources = read_sources(flags.data_args.data_dir) if flags.data_args.data_dir else ()
     return question, sources
+
+
+def _beyond_positions(config: Any, longest: int) -> UserError | None:
+    """The error where a piece is longer than the model's positions, which are extended for the plan."""
+    try:
+        check_positions(config, longest)
+    except UserError as error:
+        config.get_text_config().max_position_embeddings = longest
+        return error
+    return None
 
 
 def document_length(given: float | None, lengths: Any, block_size: int) -> tuple[float | None, int]:

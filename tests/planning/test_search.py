@@ -211,6 +211,17 @@ def test_bad_input(words: list[str], says: str, capsys: pytest.CaptureFixture[st
     assert says in capsys.readouterr().err
 
 
+def test_a_block_beyond_positions_is_planned_and_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table is there, nothing is written, and the error names what extends positions; with it, all is well."""
+    words = ["plan", "--model_name_or_path", "tiny", "--cluster", "8xH100", "--block_size", "16384"]
+    assert main([*words, "--output_dir", str(tmp_path / "run")]) == 2
+    caught = capsys.readouterr()
+    assert "tokens/s" in caught.out
+    assert "--max_position_embeddings" in caught.err
+    assert not (tmp_path / "run").exists()
+    assert main([*words, "--max_position_embeddings", "16384"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
