@@ -227,9 +227,15 @@ def use_liger(model: nn.Module, *, fused_loss: bool, compute: torch.dtype) -> li
 
 
 def quantise(model: nn.Module, keep: tuple[str, ...] = ("lm_head",)) -> int:
-    """Let frozen linear layers stand for quantised ones; returns how many weights they hold."""
+    """Let frozen linear layers stand for quantised ones; returns how many weights they hold.
+
+    peft's adapters beside a quantised layer take their input as it is under autocast; beside a plain one they cast it,
+    and each keeps a copy.
+    """
     weights = 0
     for name, module in model.named_modules():
+        if hasattr(module, "lora_A"):
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
         if isinstance(module, nn.Linear) and not module.weight.requires_grad and not name.endswith(keep):
             if "lora_" in name:
                 continue
