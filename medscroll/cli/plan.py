@@ -3,11 +3,11 @@
     medscroll plan --model_name_or_path yi-34b --cluster 8x8xH100-80G --block_size 32768 --rope_theta 5e6 --tokens 10B
     medscroll plan recipe.yaml --cluster cluster.json --output_dir RUN
 
-Every flag of `pretrain` is accepted: what is given is fixed, the rest is searched. Exit code 0 where something fits,
-2 where nothing does (the nearest setups and the smallest change are printed all the same) or where the model has too few
+Every flag of `pretrain` is accepted: what is given is fixed, the rest is searched. Exit code 0 where something fits, 2
+where nothing does (the nearest setups and the smallest change are printed all the same) or where the model has too few
 positions for the block (the plan is printed as if they had been extended). Nothing is downloaded but the model's
-configuration, no weights are allocated. Cost: seconds, most of them imports and one pass over the model's
-layers on the meta device.
+configuration, no weights are allocated. Cost: seconds, most of them imports and one pass over the model's layers on the
+meta device.
 """
 
 from __future__ import annotations

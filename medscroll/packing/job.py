@@ -153,10 +153,14 @@ def check_disk(job: Job, output_dir: Path, vocab_size: int) -> None:
     free = shutil.disk_usage(output_dir).free
     if needed - present > free:
         raise CapacityError(
-            f"about {needed / 2**30:.1f} GiB of disk are needed and {free / 2**30:.1f} GiB are free",
+            f"about {_size(needed)} of disk are needed and {_size(free)} are free",
             f"--output_dir {output_dir}",
             "free some space, or choose a folder on another disk",
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def read_manifest(output_dir: str | Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 from medscroll.errors import ConfigError
 from medscroll.planning.hardware import GIB, Catalogue, GpuSpec, Link, read_cluster_file
 
+MOST_NODES, MOST_GPUS = 4096, 64  # beyond any cluster there is; a plan walks through its ranks
 GRAMMAR = (
     "[nodes x] [gpus x] GPU[-memory] [@ [ports x] link], for example 8x8xH100-80G (8 nodes of 8 GPUs), "
     "8x8xA100-80G@1x200G, 4x8xH100-80G@8xNDR, 2x8xL40S@10GbE, 8xH200"
@@ -177,6 +178,12 @@ def _from_string(text: str, catalogue: Catalogue) -> Cluster:
             f"the cluster {text!r} does not parse: nodes and gpus are whole numbers", "--cluster", GRAMMAR
         )
     nodes, gpus = [1, 1, *numbers][-2:]
+    if nodes > MOST_NODES or gpus > MOST_GPUS:
+        raise ConfigError(
+            f"the cluster {text!r}: at most {MOST_NODES:,} nodes of {MOST_GPUS} GPUs can be planned",
+            "--cluster",
+            GRAMMAR,
+        )
     name = match["gpu"]
     if re.match(r"\d+x", name) or (not re.search(r"[A-Za-z]{2}|\w*[A-Za-z]\d|\d{4}", name)):
         raise ConfigError(f"the cluster {text!r} does not parse: {name!r} names no GPU", "--cluster", GRAMMAR)

@@ -199,6 +199,7 @@ def test_an_impossible_request_says_what_would_do(capsys: pytest.CaptureFixture[
     ("words", "says"),
     [
         (["--cluster", "8x8xH101"], "unknown GPU"),
+        (["--cluster", "1000000x8xH100"], "at most 4,096"),
         (["--cluster", "8x8xH100@2xNDX"], "unknown link"),
         (["--cluster", "8xH100", "--block_size", "100000"], "4,096 positions"),
         (["--cluster", "8xH100", "--tokens", "lots"], "10B"),
