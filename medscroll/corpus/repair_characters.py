@@ -49,6 +49,19 @@ _BLANKS = " \t\u3000"
 _BLANK = CharacterSet((ord(blank), ord(blank)) for blank in _BLANKS)
 _LINE_END = CharacterSet([(0x0A, 0x0A), (0x0C, 0x0C)])
 
+_TAKEN_OUT = {
+    point: _BECOMES.get(kind, "")
+    for kind, spans in _KINDS.items()
+    if kind != "line_separator"
+    for first, last in spans
+    for point in range(first, last + 1)
+}
+
+
+def without_odd(line: str) -> str:
+    """A line as the step `characters` leaves it with all its keys on, but for its end."""
+    return line.translate(_TAKEN_OUT) + (_SOFT_HYPHEN if line.endswith(_SOFT_HYPHEN) else "")
+
 
 @dataclass
 class CharactersConfig:

@@ -21,6 +21,7 @@ from medscroll.corpus.code_points import CharacterSet
 from medscroll.corpus.configuration import config_fingerprint
 from medscroll.corpus.document import Document, detect_language
 from medscroll.corpus.encoding import looks_chinese
+from medscroll.corpus.repair_characters import without_odd
 from medscroll.corpus.repair_edits import Changes, change_titles
 from medscroll.corpus.step import StepLog
 
@@ -30,6 +31,7 @@ _LEADS = CharacterSet(
 )
 _NOT_ASCII = CharacterSet([(0x80, 0x10FFFF)])
 _C1 = CharacterSet([(0x80, 0x9F)])
+_C0 = CharacterSet([(0x00, 0x08), (0x0E, 0x1F), (0x7F, 0x7F)])
 # UTF-8 of Chinese text: E4..E9, then two of 80..BF. Read as GB18030, two bytes a character, it shows these pairs.
 _GB_LEADS, _GB_SECONDS = (
     CharacterSet(
@@ -43,6 +45,7 @@ _GB_LEADS, _GB_SECONDS = (
 _LATIN_RUN = re.compile("(?:[\u00a1-\u00f7][\u00a1-\u00fe]){4,}")
 _HAN = re.compile("[\u3400-\u9fff]")
 _LONGEST = 100_000  # characters of a line that are looked at in one go
+_ROUNDS = 3  # of what a repair and the step `characters` do to each other
 _LEAST_BYTES = 12  # high bytes of a line below which strict decoding is no evidence
 
 
@@ -117,7 +120,7 @@ class Mojibake:
     """Repairs lines; see the module."""
 
     name = "mojibake"
-    version = 1
+    version = 2
 
     def __init__(self, config: MojibakeConfig) -> None:
         self._config = config
@@ -140,23 +143,31 @@ class Mojibake:
             stop = text.find("\n", place)
             done = len(text) if stop < 0 else stop
             line = text[start:done]
-            fixed = fix_chinese(line) if self._config.chinese else line
-            name = "line_of_chinese_mojibake" if fixed != line else "line_of_latin_mojibake"
-            fixed = fix_latin(fixed)
+            chinese = self._config.chinese and fix_chinese(line) != line
+            fixed = self._fix(line)
             if fixed != line:
-                changes.add(name, start, done, fixed)
+                changes.add("line_of_chinese_mojibake" if chinese else "line_of_latin_mojibake", start, done, fixed)
         if changes.apply(document, log):
-            fix_both = _fix_both if self._config.chinese else fix_latin
-            change_titles(document, fix_both)
+            change_titles(document, self._fix)
         return document
+
+    def _fix(self, line: str) -> str:
+        """A line repaired, also where only the step `characters` will bring the parts of a mistake together."""
+        fixed = self._fix_once(line)
+        for _ in range(_ROUNDS):
+            bare = without_odd(fixed)
+            if bare == fixed or (again := self._fix_once(bare)) == bare:
+                break
+            fixed = again
+        return fixed
+
+    def _fix_once(self, line: str) -> str:
+        return fix_latin(fix_chinese(line) if self._config.chinese else line)
 
     def _places(self, text: str) -> Iterator[int]:
         """Where a line must be looked at."""
         yield from _LEADS.places(text, _NOT_ASCII)
+        yield from _LEADS.places(text, _C0)
         yield from _C1.places(text)
         if self._config.chinese:
             yield from _GB_LEADS.places(text, _GB_SECONDS)
-
-
-def _fix_both(title: str) -> str:
-    return fix_latin(fix_chinese(title))

@@ -66,10 +66,10 @@ def quantities(text: str) -> Counter[tuple[str, str, str]]:
     return Counter((a, re.sub(r"\s", "", b), c) for a, b, c in QUANTITY.findall(text))
 
 
-def passed(preset: str, text: str) -> Document | None:
-    """A text through the steps of a preset that look at one document."""
+def passed(preset: str, text: str, language: str | None = None) -> Document | None:
+    """A text through the steps of a preset that look at one document; its language is told once, when it is read."""
     steps, _ = load_corpus_config(preset).build()
-    document = Document("d", text, "d", detect_language(text))
+    document = Document("d", text, "d", language or detect_language(text))
     return Passage(Pipeline(steps=steps, examples=False)).run(document)[0]
 
 
@@ -81,9 +81,22 @@ def test_a_second_passage_changes_nothing(text: str, preset: str) -> None:
     if first is None:
         return
     once = first.text
-    second = passed(preset, once)
+    second = passed(preset, once, first.lang)
     assert second is not None
     assert second.text == once
+
+
+@pytest.mark.parametrize("preset", ["books", "clinical"])
+@pytest.mark.parametrize(
+    "text", ["\u00c3\x1f\x80", "\u00c3\u200b\u00a9t\u00c3\u00a9", "\u00ad\u00c2\x9a x", "\u00c3\x1f\u00a9 \u00c3\u00ad"]
+)
+def test_characters_taken_out_reveal_no_mojibake(text: str, preset: str) -> None:
+    """What stands between the bytes of a sequence goes in the same passage in which the sequence is read."""
+    first = passed(preset, f"caf\u00e9 was here, {text} and more of it.")
+    assert first is not None
+    second = passed(preset, first.text)
+    assert second is not None
+    assert second.text == first.text
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
