@@ -70,17 +70,18 @@ def bundle_pages(named: Sequence[Named]) -> tuple[list[Named], list[tuple[str, l
 
 def _is_page(path: Path) -> bool:
     """Whether a file that is named like PaddleOCR's result of a page is one."""
-    try:
-        with path.open("rb") as file:
-            return b'"parsing_res_list"' in file.read(_HEAD)
-    except OSError:
-        return False
+    return b'"parsing_res_list"' in _head(path)
 
 
 def _is_service(path: Path) -> bool:
     """Whether a JSONL file holds answers of PaddleOCR's service."""
+    return b'"layoutParsingResults"' in _head(path).partition(b"\n")[0]
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none of one that cannot be read, which is told where it is read."""
     try:
         with path.open("rb") as file:
-            return b'"layoutParsingResults"' in file.readline(_HEAD)
+            return file.read(_HEAD)
     except OSError:
-        return False
+        return b""

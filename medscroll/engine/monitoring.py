@@ -41,9 +41,8 @@ from medscroll.monitor.stragglers import THRESHOLD, mean_phases, phase_scatter
 from medscroll.monitor.traffic import TrafficCounter
 
 SLOW_BY = 0.08  # lateness in two windows in a row, as a share of the step, that names a straggler
-SLOW_KERNELS = (
-    0.02  # the same where a GPU's kernels were seen: they scatter less; it must also be `THRESHOLD` of the phase
-)
+# The same where a GPU's kernels were seen: they scatter less; it must also be `THRESHOLD` of the phase.
+SLOW_KERNELS = 0.02
 EARLY_STEPS = 40  # steps after the start in which slow ranks are looked for more often
 SETTLING = 3  # steps after the start that say nothing: kernels are compiled, memory is taken
 WINDOW_SLACK = 60.0  # seconds that starting a profiler may take

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 
 import pytest
+
+from tests.model.interpreted import interpreted
 
 PROGRAM = """
 import torch
@@ -55,11 +54,5 @@ def test_same_as_transformers_and_not_in_place() -> None:
     """Forward and gradients equal `apply_rotary_pos_emb`, the inputs stay, and a plan can be made afterwards."""
     if importlib.util.find_spec("liger_kernel") is None or importlib.util.find_spec("triton") is None:
         pytest.skip("needs triton and liger-kernel (no GPU): pip install triton liger-kernel")
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = interpreted(PROGRAM)
     assert "same" in ran.stdout, ran.stderr[-2000:]

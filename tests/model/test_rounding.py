@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from medscroll.model.rounding import StochasticAdamW, round_stochastically
+from tests.model.interpreted import interpreted
 
 KERNEL = """
 import torch, triton
@@ -70,11 +68,5 @@ def test_kernel_is_unbiased_and_repeatable() -> None:
     """The Triton kernel, interpreted: right within one last place, no bias in any of its groups, the same by seed."""
     if importlib.util.find_spec("triton") is None:
         pytest.skip("needs triton (no GPU): pip install triton")
-    ran = subprocess.run(
-        [sys.executable, "-c", KERNEL],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = interpreted(KERNEL)
     assert "unbiased" in ran.stdout, ran.stderr[-2000:]
