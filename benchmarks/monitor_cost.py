@@ -77,6 +77,33 @@ def build(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, Any
     return model, optimizer
 
 
+def training_step(bench: Any, monitor: RunMonitor | None, call: Any) -> None:
+    """Step `bench.count` of `bench.model` over `bench.tokens`, which drives the monitor as the Trainer does.
+
+    `call` makes every call of the monitor, so that it can take its time.
+    """
+
+    def mark(phase: str) -> None:
+        if monitor is not None:
+            call(monitor.clock.mark, phase)
+
+    mark("data")
+    mark("other")
+    mark("forward")
+    loss = bench.model(input_ids=bench.tokens, labels=bench.tokens, use_cache=False).loss
+    mark("backward")
+    loss.backward()
+    mark("optimizer")
+    bench.optimizer.step()
+    bench.optimizer.zero_grad(set_to_none=True)
+    timing = call(monitor.step_end, bench.count) if monitor is not None else None
+    value = loss.item()
+    if monitor is not None and timing is not None:
+        size = bench.tokens.numel()
+        event = {"type": "step", "step": bench.count, "blocks": [0], "fillers": 0, "tokens": size, "targets": size}
+        call(monitor.emit, event | {"loss": value, "grad_norm": 1.0}, timing)
+
+
 class Job:
     """A loop that is monitored or not."""
 
@@ -110,26 +137,7 @@ class Job:
         """One step; its seconds, from the loss of the step before to this one's: the Trainer reads each logged loss."""
         began = time.perf_counter()
         self.count += 1
-
-        def mark(phase: str) -> None:
-            if monitor is not None:
-                self.call(monitor.clock.mark, phase)
-
-        mark("data")
-        mark("other")
-        mark("forward")
-        loss = self.model(input_ids=self.tokens, labels=self.tokens, use_cache=False).loss
-        mark("backward")
-        loss.backward()
-        mark("optimizer")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        timing = self.call(monitor.step_end, self.count) if monitor is not None else None
-        value = loss.item()
-        if monitor is not None and timing is not None:
-            consumed = {"blocks": [0], "fillers": 0, "tokens": self.tokens.numel(), "targets": self.tokens.numel()}
-            event = {"type": "step", "step": self.count, **consumed, "loss": value, "grad_norm": 1.0}
-            self.call(monitor.emit, event, timing)
+        training_step(self, monitor, self.call)
         return time.perf_counter() - began
 
 

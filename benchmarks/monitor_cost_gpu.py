@@ -34,7 +34,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.monitor_cost import build, machine
+from benchmarks.monitor_cost import build, machine, training_step
 from medscroll.engine.monitoring import MonitorSettings, RunMonitor, watched
 from medscroll.engine.run_folder import EventLog
 from medscroll.engine.topology import topology
@@ -95,26 +95,7 @@ class Loop:
     def step(self, monitor: RunMonitor | None) -> None:
         """One step, as the Trainer drives the monitor."""
         self.count += 1
-
-        def mark(phase: str) -> None:
-            if monitor is not None:
-                self.calls(monitor.clock.mark, phase)
-
-        mark("data")
-        mark("other")
-        mark("forward")
-        loss = self.model(input_ids=self.tokens, labels=self.tokens, use_cache=False).loss
-        mark("backward")
-        loss.backward()
-        mark("optimizer")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        timing = self.calls(monitor.step_end, self.count) if monitor is not None else None
-        value = loss.item()
-        if monitor is not None and timing is not None:
-            size = self.tokens.numel()
-            event = {"type": "step", "step": self.count, "blocks": [0], "fillers": 0, "tokens": size, "targets": size}
-            self.calls(monitor.emit, event | {"loss": value, "grad_norm": 1.0}, timing)
+        training_step(self, monitor, self.calls)
 
 
 def summary(values: list[float]) -> dict[str, float]:
